@@ -1,0 +1,130 @@
+"""What a part of the service is: the protocols that receivers, processors, exporters and extensions implement.
+
+A component is an async context manager with one working method. Entering it starts it; leaving it drains it.
+A component class is built from its configuration and a `Context`; it opens nothing before it is entered.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from otel_usageflow.errors import ConfigProblem
+from otel_usageflow.model.usage import UsageBatch
+
+
+class Kind(StrEnum):
+    """The sections of the configuration that hold components."""
+
+    RECEIVER = "receivers"
+    PROCESSOR = "processors"
+    EXPORTER = "exporters"
+    EXTENSION = "extensions"
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """The answer to a request that was taken, and whose usage is durable.
+
+    `rejected_spans` is OTLP's partial success: spans that can never be billed because they are malformed.
+    """
+
+    rejected_spans: int = 0
+    message: str = ""
+
+
+class Consumer(Protocol):
+    """What a receiver calls with each request."""
+
+    async def __call__(self, payload: bytes) -> Consumed:
+        """Take one serialized `ExportTraceServiceRequest`; return once its usage is committed.
+
+        Raises:
+            ConsumeError: nothing of it was taken. `Unavailable` asks the client to send it again.
+        """
+
+
+class Health(Protocol):
+    """Who can take spans, and who cannot. Readiness is true when nobody has a problem."""
+
+    def report(self, source: str, problem: str | None) -> None:
+        """Say that `source` cannot take spans because of `problem`, or, with None, that it can again."""
+
+    def problems(self) -> Mapping[str, str]:
+        """Source -> problem, for all who have one now. Empty means ready."""
+
+
+class Receiver(AbstractAsyncContextManager["Receiver"], Protocol):
+    """Takes spans in. Its working method is the `Consumer` that it was built with."""
+
+
+class Processor(AbstractAsyncContextManager["Processor"], Protocol):
+    """Turns spans into usage."""
+
+    def process(self, payload: bytes, received_ns: int) -> UsageBatch:
+        """Decide what is billed in one serialized `ExportTraceServiceRequest`. Pure: no I/O, may run in a thread.
+
+        Raises:
+            InvalidData: the payload is no such message.
+        """
+
+
+class Exporter(AbstractAsyncContextManager["Exporter"], Protocol):
+    """Takes over the responsibility for usage."""
+
+    async def export(self, batch: UsageBatch) -> None:
+        """Return once the usage is safe for good, whatever happens to this process.
+
+        Raises:
+            Unavailable: nothing of it was taken.
+        """
+
+
+class Extension(AbstractAsyncContextManager["Extension"], Protocol):
+    """Serves other components or the operator; sees no spans."""
+
+
+class Authenticator(Extension, Protocol):
+    """An extension that receivers ask who is calling."""
+
+    def authenticate(self, headers: Mapping[str, str]) -> None:
+        """Check the request's headers (names in lower case).
+
+        Raises:
+            Unauthenticated: no valid credentials.
+            PermissionDenied: credentials that do not allow this.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a component gets besides its configuration."""
+
+    id: str
+    """`type[/name]`."""
+    health: Health
+    extensions: Mapping[str, Any]
+    """The service's extensions by id, entered before any other component."""
+    consume: Consumer | None = None
+    """For receivers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """One entry of the list of components.
+
+    `check` looks for what the configuration model cannot know by itself, such as a policy that is shadowed by
+    another. `warn` returns remarks that do not stop the service.
+    """
+
+    kind: Kind
+    type: str
+    config: type[BaseModel]
+    build: Callable[[Any, Context], Any]
+    references: Callable[[Any], Mapping[str, str]] = lambda _config: {}
+    """Path below the component -> extension id, for every extension that this configuration refers to."""
+    check: Callable[[Any], list[ConfigProblem]] = lambda _config: []
+    warn: Callable[[Any], list[ConfigProblem]] = lambda _config: []
