@@ -121,7 +121,8 @@ class Factory:
     """
 
     kind: Kind
-    type: str
+    name: str
+    """The type that stands in the configuration, for example `otlp`."""
     config: type[BaseModel]
     build: Callable[[Any, Context], Any]
     references: Callable[[Any], Mapping[str, str]] = lambda _config: {}

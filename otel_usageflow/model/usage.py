@@ -44,8 +44,8 @@ class Terms:
 class UsageRecord(NamedTuple):
     """One billable span under one policy.
 
-    `reason` is set when it is already clear that the record cannot be billed; then `user` or `quantity` may be
-    None. The identity of the charge is (account, event name, trace id, span id).
+    `reason` is set when it is already clear that the record cannot be billed; then `user` or `quantity` may
+    be None. The identity of the charge is (account, event name, trace id, span id).
     """
 
     trace_id: bytes
