@@ -1,0 +1,1 @@
+"""Extensions: what serves other components or the operator, and sees no spans."""

@@ -1,0 +1,75 @@
+"""Extension `sqlite_storage`: the durable ledger in one SQLite file."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import structlog
+from pydantic import Field
+
+from otel_usageflow.component import Context, Factory, Kind
+from otel_usageflow.config.types import ConfigModel
+from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
+from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
+from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.writer import Writer
+
+_log = structlog.get_logger(__name__)
+
+
+class SqliteStorageConfig(ConfigModel):
+    """Configuration of `extensions::sqlite_storage`."""
+
+    directory: Path = Field(
+        default=Path("usageflow-data"),
+        description="Where the ledger lives. It is made if it does not exist, readable for this user only.",
+    )
+
+
+class SqliteStorage:
+    """Keeps ledgers. One process owns a directory at a time."""
+
+    def __init__(self, config: SqliteStorageConfig, context: Context) -> None:
+        self._directory = config.directory
+        self._names: list[Names] = []
+        self._lock: IO[str] | None = None
+        self._writer = Writer(
+            connect=lambda: open_for_writing(config.directory),
+            report=lambda problem: context.health.report(context.id, problem),
+            rolled_back=self._forget,
+        )
+
+    @property
+    def where(self) -> str:
+        """The ledger's file, for people."""
+        return str(self._directory.resolve() / LEDGER)
+
+    def ledger(self, book: str, window: int) -> SqliteLedger:
+        """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""
+        names = Names(book)
+        self._names.append(names)
+        return SqliteLedger(self._writer, names, book, window)
+
+    async def __aenter__(self) -> Self:
+        self._lock = lock(self._directory)
+        try:
+            await self._writer.start()
+        except BaseException:
+            self._lock.close()
+            raise
+        _log.info("ledger_opened", file=self.where)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._writer.stop()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _forget(self) -> None:
+        for names in self._names:
+            names.forget()
+
+
+FACTORY = Factory(kind=Kind.EXTENSION, name="sqlite_storage", config=SqliteStorageConfig, build=SqliteStorage)

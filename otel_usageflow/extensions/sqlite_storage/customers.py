@@ -1,0 +1,125 @@
+"""The customer directory: which customer has which value in a metadata field, and who waits for one."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from otel_usageflow.extensions.sqlite_storage import windows
+from otel_usageflow.ledger.ledger import CustomerChange, DirectoryState, Waiting
+from otel_usageflow.model.usage import Reason
+
+_BY_CUSTOMER = (Reason.NO_CUSTOMER, Reason.AMBIGUOUS_CUSTOMER)
+
+_WAITING = """
+SELECT DISTINCT a.account, h.reason, m.event_name, s.metadata_field, s.user
+FROM held_windows h JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
+WHERE a.book = ? AND h.reason IN ({marks}) LIMIT ?
+"""
+
+
+def state(connection: sqlite3.Connection, account_id: int) -> DirectoryState:
+    """How far the directory of an account is."""
+    listed = dict(connection.execute("SELECT field, listed_at FROM directories WHERE account_id = ?", (account_id,)))
+    cursor = connection.execute("SELECT created FROM cursors WHERE account_id = ?", (account_id,)).fetchone()
+    (known,) = connection.execute(
+        "SELECT count(*) FROM (SELECT DISTINCT customer FROM customers WHERE account_id = ?)", (account_id,)
+    ).fetchone()
+    return DirectoryState(listed, cursor[0] if cursor else 0.0, known)
+
+
+def apply(
+    connection: sqlite3.Connection,
+    account_id: int,
+    fields: Sequence[str],
+    changes: Sequence[CustomerChange],
+    generation: int,
+) -> None:
+    """Take customers in as they are now; whoever waited for a value that changed is looked at again."""
+    touched: set[tuple[str, str]] = set()
+    for change in changes:
+        before = _values(connection, account_id, change.customer, fields)
+        now = {f: v for f, v in (change.values or {}).items() if f in fields and v}
+        for field in fields:
+            if before.get(field) == now.get(field):
+                continue
+            if field in before:
+                _remove(connection, account_id, field, before[field], change.customer)
+                touched.add((field, before[field]))
+            if field in now:
+                touched.add((field, now[field]))
+        connection.executemany(
+            "INSERT INTO customers VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET generation = excluded.generation",
+            [(account_id, field, value, change.customer, generation) for field, value in now.items()],
+        )
+    for field, value in touched:
+        _reopen(connection, account_id, field, value)
+
+
+def finish_listing(
+    connection: sqlite3.Connection, account_id: int, fields: Sequence[str], generation: int, listed_at: float
+) -> None:
+    """Forget customers that this listing did not see, and call the fields complete."""
+    for field in fields:
+        gone = connection.execute(
+            "SELECT value, customer FROM customers WHERE account_id = ? AND field = ? AND generation < ?",
+            (account_id, field, generation),
+        ).fetchall()
+        for value, customer in gone:
+            _remove(connection, account_id, field, value, customer)
+            _reopen(connection, account_id, field, value)
+        connection.execute(
+            "INSERT INTO directories VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET listed_at = excluded.listed_at",
+            (account_id, field, listed_at),
+        )
+
+
+def follow(connection: sqlite3.Connection, account_id: int, created: float) -> None:
+    """Remember up to where Stripe's changes were applied."""
+    connection.execute(
+        "INSERT INTO cursors VALUES (?, ?) ON CONFLICT DO UPDATE SET created = excluded.created",
+        (account_id, created),
+    )
+
+
+def waiting(connection: sqlite3.Connection, book: str, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
+    """Distinct usage that is held for one of these reasons."""
+    marks = ", ".join("?" * len(reasons))
+    rows = connection.execute(_WAITING.format(marks=marks), (book, *reasons, limit))
+    return [
+        Waiting(account, Reason(reason), name, field or None, user) for account, reason, name, field, user in rows
+    ]
+
+
+def reopen_meter(connection: sqlite3.Connection, meter_id: int) -> None:
+    """Look again at everything that waited for this meter."""
+    held = connection.execute(
+        "SELECT DISTINCT series_id FROM held_windows JOIN series USING (series_id) WHERE meter_id = ? AND reason = ?",
+        (meter_id, Reason.NO_METER),
+    ).fetchall()
+    for (series_id,) in held:
+        windows.reopen(connection, series_id, [Reason.NO_METER])
+
+
+def _values(
+    connection: sqlite3.Connection, account_id: int, customer: str, fields: Sequence[str]
+) -> Mapping[str, str]:
+    rows = connection.execute(
+        "SELECT field, value FROM customers WHERE account_id = ? AND customer = ?", (account_id, customer)
+    )
+    return {field: value for field, value in rows if field in fields}
+
+
+def _remove(connection: sqlite3.Connection, account_id: int, field: str, value: str, customer: str) -> None:
+    connection.execute(
+        "DELETE FROM customers WHERE account_id = ? AND field = ? AND value = ? AND customer = ?",
+        (account_id, field, value, customer),
+    )
+
+
+def _reopen(connection: sqlite3.Connection, account_id: int, field: str, value: str) -> None:
+    series = connection.execute(
+        "SELECT series_id FROM series JOIN meters USING (meter_id) "
+        "WHERE user = ? AND metadata_field = ? AND account_id = ?",
+        (value, field, account_id),
+    ).fetchall()
+    for (series_id,) in series:
+        windows.reopen(connection, series_id, _BY_CUSTOMER)

@@ -1,0 +1,85 @@
+"""The ledger on SQLite: every method hands one change to the writer and waits until it is on the disk."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from otel_usageflow.extensions.sqlite_storage import customers, events, windows
+from otel_usageflow.extensions.sqlite_storage.commit import commit_usage
+from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.writer import Writer
+from otel_usageflow.ledger.freeze import FreezeRules
+from otel_usageflow.ledger.ledger import Committed, CustomerChange, DirectoryState, Waiting
+from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.outcome import Outcome
+from otel_usageflow.model.usage import Reason, UsageBatch
+
+T = TypeVar("T")
+
+
+class SqliteLedger:
+    """One exporter's book in the database. See `ledger.ledger.Ledger` for what the methods promise."""
+
+    def __init__(self, writer: Writer, names: Names, book: str, window: int) -> None:
+        self._writer = writer
+        self._names = names
+        self._book = book
+        self._window = window
+
+    async def commit(self, batch: UsageBatch, now: float) -> Committed:
+        """Take usage. What is there already is not taken twice."""
+        weight = len(batch.records) + len(batch.unflagged)
+        return await self._writer.run(
+            lambda c: commit_usage(c, self._names, batch, self._window, now), weight=max(weight, 1)
+        )
+
+    async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
+        """Turn due windows into meter events."""
+        return await self._run(lambda c: windows.freeze(c, self._book, rules, limit, rules.one_by_one))
+
+    async def unsettled(self, after: int, limit: int) -> list[MeterEvent]:
+        """Meter events without a definite answer and with an id above `after`."""
+        return await self._run(lambda c: events.unsettled(c, self._book, after, limit))
+
+    async def begin(self, events_: Sequence[MeterEvent], now: float) -> None:
+        """Write down that an attempt at each begins."""
+        await self._run(lambda c: events.begin(c, events_, now))
+
+    async def settle(self, event: MeterEvent, outcome: Outcome, now: float) -> None:
+        """Write down what became of an attempt."""
+        await self._run(lambda c: events.settle(c, event, outcome, now))
+
+    async def expire(self, event: MeterEvent, now: float) -> None:
+        """Set an uncertain event aside that is too old to be sent again safely."""
+        await self._run(lambda c: events.expire(c, event, now))
+
+    async def directory(self, account: str) -> DirectoryState:
+        """How far the customer directory of an account is."""
+        return await self._run(lambda c: customers.state(c, self._names.account(c, account)))
+
+    async def apply_customers(
+        self, account: str, fields: Sequence[str], changes: Sequence[CustomerChange], generation: int
+    ) -> None:
+        """Take customers into the directory, and reopen the usage that waited for one of them."""
+        await self._run(lambda c: customers.apply(c, self._names.account(c, account), fields, changes, generation))
+
+    async def finish_listing(self, account: str, fields: Sequence[str], generation: int, listed_at: float) -> None:
+        """Forget the customers that this listing did not see, and call the fields complete."""
+        await self._run(
+            lambda c: customers.finish_listing(c, self._names.account(c, account), fields, generation, listed_at)
+        )
+
+    async def follow(self, account: str, cursor: float) -> None:
+        """Remember up to where changes were applied."""
+        await self._run(lambda c: customers.follow(c, self._names.account(c, account), cursor))
+
+    async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
+        """Distinct usage that is held for one of these reasons."""
+        return await self._run(lambda c: customers.waiting(c, self._book, reasons, limit))
+
+    async def reopen_meter(self, account: str, event_name: str) -> None:
+        """Reopen the usage that waited for a meter."""
+        await self._run(lambda c: customers.reopen_meter(c, self._names.meter(c, account, event_name)))
+
+    async def _run(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._writer.run(change)

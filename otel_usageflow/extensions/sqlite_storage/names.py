@@ -1,0 +1,110 @@
+"""Numbers for what repeats: accounts, meters, policies, and the series of one user.
+
+Rows name them by number, which keeps the ledger small. The caches are only caches: they are filled from the
+tables, bounded, and dropped when a transaction is rolled back, because a number that was given in it is gone.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import TypeVar
+
+from otel_usageflow.model.usage import Terms
+
+K = TypeVar("K")
+
+_MOST_SERIES = 200_000
+
+
+class Names:
+    """The numbers that one book uses. Belongs to the writer's thread."""
+
+    def __init__(self, book: str) -> None:
+        self._book = book
+        self._accounts: dict[str, int] = {}
+        self._meters: dict[tuple[str, str], int] = {}
+        self._origins: dict[tuple[str, str], int] = {}
+        self._series: dict[tuple[int, str | None, str, tuple[tuple[str, str], ...]], int] = {}
+
+    def forget(self) -> None:
+        """Drop the caches, after a rollback."""
+        self._accounts.clear()
+        self._meters.clear()
+        self._origins.clear()
+        self._series.clear()
+
+    def account(self, connection: sqlite3.Connection, account: str) -> int:
+        """The number of a connected account; empty for the key's own."""
+        return _cached(
+            self._accounts,
+            account,
+            lambda: _number(connection, "accounts", "account_id", {"book": self._book, "account": account}),
+        )
+
+    def meter(self, connection: sqlite3.Connection, account: str, event_name: str) -> int:
+        """The number of an event name in an account."""
+        return _cached(
+            self._meters,
+            (account, event_name),
+            lambda: _number(
+                connection,
+                "meters",
+                "meter_id",
+                {"account_id": self.account(connection, account), "event_name": event_name},
+            ),
+        )
+
+    def origin(self, connection: sqlite3.Connection, policy: str, source: str | None) -> int:
+        """The number of a policy together with the place where it found the user."""
+        return _cached(
+            self._origins,
+            (policy, source or ""),
+            lambda: _number(connection, "origins", "origin_id", {"policy": policy, "source": source or ""}),
+        )
+
+    def series(
+        self,
+        connection: sqlite3.Connection,
+        meter_id: int,
+        terms: Terms,
+        user: str | None,
+        payload: tuple[tuple[str, str], ...],
+    ) -> int:
+        """The number of a user under a meter with further keys."""
+        if len(self._series) > _MOST_SERIES:
+            self._series.clear()
+        return _cached(
+            self._series,
+            (meter_id, terms.metadata_field, user or "", payload),
+            lambda: _number(
+                connection,
+                "series",
+                "series_id",
+                {
+                    "user": user or "",
+                    "metadata_field": terms.metadata_field or "",
+                    "meter_id": meter_id,
+                    "payload": json.dumps(dict(payload), sort_keys=True) if payload else "",
+                },
+            ),
+        )
+
+
+def _cached(cache: dict[K, int], key: K, look_up: Callable[[], int]) -> int:
+    number = cache.get(key)
+    if number is None:
+        number = cache[key] = look_up()
+    return number
+
+
+def _number(connection: sqlite3.Connection, table: str, column: str, values: dict[str, object]) -> int:
+    """The number of a row with these values, made if there is none."""
+    where = " AND ".join(f"{name} = ?" for name in values)
+    found = connection.execute(f"SELECT {column} FROM {table} WHERE {where}", (*values.values(),)).fetchone()
+    if found is None:
+        marks = ", ".join("?" * len(values))
+        found = connection.execute(
+            f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks}) RETURNING {column}",
+            (*values.values(),),
+        ).fetchone()
+    return int(found[0])

@@ -1,0 +1,208 @@
+"""The tables of the ledger, and how an older ledger becomes a newer one.
+
+Migrations are applied in order, each in one transaction with its number (`PRAGMA user_version`). A migration
+that has been released is never changed.
+
+Where what lives, and why:
+- `records`: one row a charge, keyed by the charge itself (`ledger/charge.py`), time first, so that inserting stays
+  as cheap as the table grows.
+- `series`: who, under which event name, with which further keys; windows and records name it by number.
+- `open_windows`: what is still collecting or waits for its lane; small, read at every freeze.
+- `held_windows`: what waits for a customer or a meter; may be large, is read only when one appears.
+- `windows`: what was frozen, and into which event (0: it summed to 0).
+- `meter_events`: what was or will be sent. `quarantine`: charges that are clear to be unbillable at once.
+- `stray_records`: records whose billed moment is not the span's end, so that their key does not tell the second.
+- `server_spans`: SERVER spans that did not say whether their parent is remote (design: what a request is).
+- `customers`, `directories`: the customer directory.
+"""
+
+import sqlite3
+
+from otel_usageflow.errors import SchemaTooNew
+
+APPLICATION_ID = 0x75_66_6C_77  # "uflw"
+
+_V1 = """
+CREATE TABLE ledger (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  ledger_id TEXT NOT NULL,
+  seq INTEGER NOT NULL
+);
+CREATE TABLE accounts (
+  account_id INTEGER PRIMARY KEY,
+  book TEXT NOT NULL,
+  account TEXT NOT NULL,
+  UNIQUE (book, account)
+);
+CREATE TABLE meters (
+  meter_id INTEGER PRIMARY KEY,
+  account_id INTEGER NOT NULL,
+  event_name TEXT NOT NULL,
+  UNIQUE (account_id, event_name)
+);
+CREATE TABLE origins (
+  origin_id INTEGER PRIMARY KEY,
+  policy TEXT NOT NULL,
+  source TEXT NOT NULL,
+  UNIQUE (policy, source)
+);
+CREATE TABLE series (
+  series_id INTEGER PRIMARY KEY,
+  meter_id INTEGER NOT NULL,
+  metadata_field TEXT NOT NULL,
+  user TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  UNIQUE (user, metadata_field, meter_id, payload)
+);
+CREATE TABLE records (
+  key BLOB PRIMARY KEY,
+  series_id INTEGER NOT NULL,
+  origin_id INTEGER NOT NULL,
+  at_ns INTEGER NOT NULL,
+  quantity,
+  seq INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE stray_records (
+  at_s INTEGER NOT NULL,
+  key BLOB NOT NULL,
+  PRIMARY KEY (at_s, key)
+) WITHOUT ROWID;
+CREATE TABLE open_windows (
+  length INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  series_id INTEGER NOT NULL,
+  first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  requests INTEGER NOT NULL,
+  total NOT NULL,
+  last_ns INTEGER NOT NULL,
+  last_value NOT NULL,
+  sealed INTEGER NOT NULL,
+  PRIMARY KEY (length, start, series_id, first_seq)
+) WITHOUT ROWID;
+CREATE TABLE held_windows (
+  series_id INTEGER NOT NULL,
+  length INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  requests INTEGER NOT NULL,
+  total NOT NULL,
+  last_ns INTEGER NOT NULL,
+  last_value NOT NULL,
+  reason TEXT NOT NULL,
+  held_at REAL NOT NULL,
+  PRIMARY KEY (series_id, length, start, first_seq)
+) WITHOUT ROWID;
+CREATE TABLE windows (
+  length INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  series_id INTEGER NOT NULL,
+  first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  requests INTEGER NOT NULL,
+  total NOT NULL,
+  last_ns INTEGER NOT NULL,
+  last_value NOT NULL,
+  event_id INTEGER NOT NULL,
+  PRIMARY KEY (length, start, series_id, first_seq)
+) WITHOUT ROWID;
+CREATE INDEX windows_of_event ON windows (event_id) WHERE event_id > 0;
+CREATE TABLE meter_events (
+  event_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  account_id INTEGER NOT NULL,
+  event_name TEXT NOT NULL,
+  customer TEXT NOT NULL,
+  payload TEXT NOT NULL,
+  value TEXT NOT NULL,
+  timestamp INTEGER NOT NULL,
+  identifier TEXT NOT NULL,
+  idempotency_key TEXT NOT NULL,
+  record_key BLOB,
+  requests INTEGER NOT NULL,
+  parts INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  uncertain INTEGER NOT NULL DEFAULT 0,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  frozen_at REAL NOT NULL,
+  first_attempt_at REAL,
+  settled_at REAL,
+  duplicate INTEGER NOT NULL DEFAULT 0,
+  reason TEXT,
+  code TEXT,
+  message TEXT,
+  request_id TEXT
+);
+CREATE INDEX unsettled_events ON meter_events (event_id) WHERE state IN (0, 1);
+CREATE INDEX set_aside_events ON meter_events (state, event_id) WHERE state IN (3, 4);
+CREATE INDEX events_of_record ON meter_events (record_key) WHERE record_key IS NOT NULL;
+CREATE TABLE quarantine (
+  key BLOB PRIMARY KEY,
+  series_id INTEGER NOT NULL,
+  origin_id INTEGER NOT NULL,
+  at_ns INTEGER NOT NULL,
+  quantity,
+  reason TEXT NOT NULL,
+  seen TEXT NOT NULL,
+  quarantined_at REAL NOT NULL,
+  resolved_at REAL,
+  resolution TEXT
+) WITHOUT ROWID;
+CREATE TABLE server_spans (
+  span BLOB PRIMARY KEY,
+  parent BLOB NOT NULL,
+  service TEXT NOT NULL,
+  ended_s INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX server_spans_of_parent ON server_spans (parent) WHERE parent != x'';
+CREATE TABLE customers (
+  account_id INTEGER NOT NULL,
+  field TEXT NOT NULL,
+  value TEXT NOT NULL,
+  customer TEXT NOT NULL,
+  generation INTEGER NOT NULL,
+  PRIMARY KEY (account_id, field, value, customer)
+) WITHOUT ROWID;
+CREATE INDEX values_of_customer ON customers (account_id, customer);
+CREATE TABLE directories (
+  account_id INTEGER NOT NULL,
+  field TEXT NOT NULL,
+  listed_at REAL NOT NULL,
+  PRIMARY KEY (account_id, field)
+) WITHOUT ROWID;
+CREATE TABLE cursors (
+  account_id INTEGER PRIMARY KEY,
+  created REAL NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1,)
+"""Script number n takes a ledger from version n to n + 1."""
+
+
+def migrate(connection: sqlite3.Connection, ledger_id: str) -> None:
+    """Bring a ledger, or an empty file, to the version of this program.
+
+    Raises:
+        SchemaTooNew: the ledger was written by a newer version.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise SchemaTooNew(
+            f"the ledger has schema version {version}, and this version of otel-usageflow knows only up to "
+            f"{len(MIGRATIONS)}; run the newer version that wrote it, or restore a backup made before the upgrade"
+        )
+    for number in range(version, len(MIGRATIONS)):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in MIGRATIONS[number].split(";\n"):
+                if statement.strip():
+                    connection.execute(statement)
+            if number == 0:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute("INSERT INTO ledger VALUES (1, ?, 0)", (ledger_id,))
+            connection.execute(f"PRAGMA user_version = {number + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise

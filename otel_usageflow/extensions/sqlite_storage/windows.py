@@ -1,0 +1,168 @@
+"""Freezing: due windows are read, decided about by `ledger/freeze.py`, and moved to where they then belong."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from otel_usageflow.extensions.sqlite_storage import events
+from otel_usageflow.ledger import amount
+from otel_usageflow.ledger.charge import first_key
+from otel_usageflow.ledger.freeze import (
+    DueWindow,
+    FiledRecord,
+    FreezeRules,
+    Lane,
+    Plan,
+    draft_records,
+    plan,
+)
+from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.usage import Reason
+
+_PAGE = 2_000
+_MOST_PAGES = 10
+"""Windows looked at in one go: 20,000, so that freezing never keeps commits waiting for long."""
+
+_DUE = """
+SELECT a.account, m.event_name, s.metadata_field, s.user, s.payload, w.series_id, w.start, w.length,
+       w.first_seq, w.last_seq, w.requests, w.total, w.last_ns, w.last_value
+FROM open_windows w JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
+WHERE w.length = ? AND w.start <= ? AND (w.start, w.series_id, w.first_seq) > (?, ?, ?) AND a.book = ?
+ORDER BY w.start, w.series_id, w.first_seq LIMIT ?
+"""
+_PLACE = "WHERE length = ? AND start = ? AND series_id = ? AND first_seq = ?"
+_COLUMNS = "length, start, series_id, first_seq, last_seq, requests, total, last_ns, last_value"
+
+
+def freeze(
+    connection: sqlite3.Connection, book: str, rules: FreezeRules, limit: int, one_by_one_seconds: bool
+) -> list[MeterEvent]:
+    """Freeze due windows into at most about `limit` meter events.
+
+    `one_by_one_seconds`: windows are one second long and due as soon as they hold something.
+    """
+    frozen: list[MeterEvent] = []
+    taken: set[Lane] = set()
+    rules = _excluding(rules, taken)
+    for (length,) in connection.execute("SELECT DISTINCT length FROM open_windows").fetchall():
+        latest = int(rules.now) - (0 if one_by_one_seconds and length == 1 else length)
+        place = (-1, 0, 0)
+        for _page in range(_MOST_PAGES):
+            rows = connection.execute(_DUE, (length, latest, *place, book, _PAGE)).fetchall()
+            windows = [_window(row) for row in rows]
+            made = plan(windows, _customers(connection, book, windows), rules)
+            new = _write(connection, book, made, rules.now)
+            frozen.extend(new)
+            taken.update(event.lane for event in new)
+            if len(rows) < _PAGE or len(frozen) >= limit:
+                break
+            place = (windows[-1].start, windows[-1].series_id, windows[-1].first_seq)
+    return frozen
+
+
+def _excluding(rules: FreezeRules, taken: set[Lane]) -> FreezeRules:
+    """The rules, with the lanes that got an event in this call counted as busy."""
+    busy = rules.busy
+    return FreezeRules(
+        now=rules.now,
+        max_window=rules.max_window,
+        one_by_one=rules.one_by_one,
+        meters=rules.meters,
+        listed=rules.listed,
+        busy=lambda lane: lane in taken or busy(lane),
+    )
+
+
+def _window(row: Sequence[object]) -> DueWindow:
+    window = DueWindow(*row)  # type: ignore[arg-type]
+    return window._replace(
+        metadata_field=window.metadata_field or None,
+        total=amount.restored(window.total),  # type: ignore[arg-type]
+        last_value=amount.restored(window.last_value),  # type: ignore[arg-type]
+    )
+
+
+def _customers(
+    connection: sqlite3.Connection, book: str, windows: Iterable[DueWindow]
+) -> dict[tuple[str, str, str], list[str]]:
+    """What the directory says about the users of these windows."""
+    asked = {(w.account, w.metadata_field, w.user) for w in windows if w.metadata_field is not None}
+    found = {}
+    for account, field, user in asked:
+        rows = connection.execute(
+            "SELECT customer FROM customers WHERE field = ? AND value = ? AND account_id = "
+            "(SELECT account_id FROM accounts WHERE book = ? AND account = ?) LIMIT 2",
+            (field, user, book, account),
+        )
+        found[account, field, user] = [row[0] for row in rows]
+    return found
+
+
+def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float) -> list[MeterEvent]:
+    """Write a plan down."""
+    frozen = []
+    for draft in made.drafts:
+        event = events.write(connection, book, draft, now)
+        frozen.append(event)
+        _archive(connection, draft.windows, event.event_id)
+    _archive(connection, made.zero, 0)
+    for lane, window in made.one_by_one:
+        drafts = draft_records(lane, window, _records(connection, window))
+        frozen.extend(events.write(connection, book, draft, now) for draft in drafts)
+        _archive(connection, [window], 0)
+    for window, reason in made.held:
+        hold(connection, window, reason, now)
+    return frozen
+
+
+def _archive(connection: sqlite3.Connection, windows: Iterable[DueWindow], event_id: int) -> None:
+    places = [(w.length, w.start, w.series_id, w.first_seq) for w in windows]
+    connection.executemany(
+        f"INSERT INTO windows SELECT {_COLUMNS}, {int(event_id)} FROM open_windows {_PLACE}", places
+    )
+    connection.executemany(f"DELETE FROM open_windows {_PLACE}", places)
+
+
+def hold(connection: sqlite3.Connection, window: DueWindow, reason: Reason, now: float) -> None:
+    """Set an open window aside until something appears in Stripe."""
+    place = (window.length, window.start, window.series_id, window.first_seq)
+    connection.execute(
+        f"INSERT INTO held_windows ({_COLUMNS}, reason, held_at) SELECT {_COLUMNS}, ?, ? FROM open_windows {_PLACE}",
+        (reason, now, *place),
+    )
+    connection.execute(f"DELETE FROM open_windows {_PLACE}", place)
+
+
+def reopen(connection: sqlite3.Connection, series_id: int, reasons: Sequence[Reason]) -> int:
+    """Open the windows of a series that were held for one of these reasons; how many there were."""
+    marks = ", ".join("?" * len(reasons))
+    which = f"WHERE series_id = ? AND reason IN ({marks})"
+    connection.execute(
+        f"INSERT INTO open_windows ({_COLUMNS}, sealed) SELECT {_COLUMNS}, 1 FROM held_windows {which}",
+        (series_id, *reasons),
+    )
+    return connection.execute(f"DELETE FROM held_windows {which}", (series_id, *reasons)).rowcount
+
+
+def _records(connection: sqlite3.Connection, window: DueWindow) -> list[FiledRecord]:
+    """The records of a window that have no meter event of their own yet, or only a refused one."""
+    low, high = first_key(window.start), first_key(window.start + window.length)
+    rows = connection.execute(
+        """
+        SELECT key, at_ns, quantity FROM records
+        WHERE (key >= ? AND key < ? OR key IN (SELECT key FROM stray_records WHERE at_s >= ? AND at_s < ?))
+          AND series_id = ? AND seq BETWEEN ? AND ? AND at_ns >= ? AND at_ns < ? AND quantity IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM meter_events WHERE record_key = key AND state != 3)
+        """,
+        (
+            low,
+            high,
+            window.start,
+            window.start + window.length,
+            window.series_id,
+            window.first_seq,
+            window.last_seq,
+            window.start * 1_000_000_000,
+            (window.start + window.length) * 1_000_000_000,
+        ),
+    )
+    return [FiledRecord(key, at_ns, amount.restored(quantity)) for key, at_ns, quantity in rows]

@@ -1,0 +1,99 @@
+"""What a ledger can do: the protocol that every storage implements.
+
+Every method is one transaction, and returns when it is durable. A storage that cannot write raises
+`Unavailable`, and has then written nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from otel_usageflow.model.outcome import Outcome
+from otel_usageflow.ledger.freeze import FreezeRules
+from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.usage import Reason, UsageBatch
+
+
+class Committed(NamedTuple):
+    """What a commit did: new charges, charges that were there already, and new quarantine by reason."""
+
+    billed: int
+    duplicates: int
+    quarantined: Mapping[Reason, int]
+
+
+class CustomerChange(NamedTuple):
+    """What a customer's metadata says now. `values` has only the fields asked for; None: it was deleted."""
+
+    customer: str
+    values: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryState:
+    """How far the customer directory of one account is. Times are unix seconds, 0 for never."""
+
+    listed: Mapping[str, float]
+    """Metadata field -> when a listing that included it was completed."""
+    cursor: float
+    """Stripe's `created` of the last change that was applied."""
+    customers: int
+
+
+class Waiting(NamedTuple):
+    """Usage that waits for something to appear in Stripe."""
+
+    account: str
+    reason: Reason
+    event_name: str
+    metadata_field: str | None
+    user: str
+
+
+class Ledger(Protocol):
+    """The book of one exporter: charges, windows, meter events, quarantine and the customer directory."""
+
+    async def commit(self, batch: UsageBatch, now: float) -> Committed:
+        """Take usage. What is there already is not taken twice."""
+
+    async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
+        """Turn due windows into meter events, at most about `limit` of them, oldest first."""
+
+    async def unsettled(self, after: int, limit: int) -> list[MeterEvent]:
+        """Meter events without a definite answer and with an id above `after`, in the order of their ids."""
+
+    async def begin(self, events: Sequence[MeterEvent], now: float) -> None:
+        """Write down that an attempt at each begins."""
+
+    async def settle(self, event: MeterEvent, outcome: Outcome, now: float) -> None:
+        """Write down what became of an attempt."""
+
+    async def expire(self, event: MeterEvent, now: float) -> None:
+        """Set an uncertain event aside that is too old to be sent again safely."""
+
+    async def directory(self, account: str) -> DirectoryState:
+        """How far the customer directory of an account is."""
+
+    async def apply_customers(
+        self, account: str, fields: Sequence[str], changes: Sequence[CustomerChange], generation: int
+    ) -> None:
+        """Take customers into the directory, and reopen the usage that waited for one of them."""
+
+    async def finish_listing(self, account: str, fields: Sequence[str], generation: int, listed_at: float) -> None:
+        """Forget the customers that this listing did not see, and call the fields complete."""
+
+    async def follow(self, account: str, cursor: float) -> None:
+        """Remember up to where changes were applied."""
+
+    async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
+        """Distinct usage that is held for one of these reasons."""
+
+    async def reopen_meter(self, account: str, event_name: str) -> None:
+        """Reopen the usage that waited for a meter."""
+
+
+class Storage(Protocol):
+    """What an extension offers that keeps ledgers."""
+
+    def ledger(self, book: str, window: int) -> Ledger:
+        """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""

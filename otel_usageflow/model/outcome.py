@@ -1,0 +1,54 @@
+"""What became of one attempt to send a meter event. Outcomes are values; exceptions are for bugs."""
+
+from dataclasses import dataclass
+
+from otel_usageflow.model.usage import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The receiver has it. `duplicate`: it had it already, which is as good."""
+
+    request_id: str = ""
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """No definite answer, or a refusal that says nothing about the event.
+
+    `uncertain`: the event may have been processed, so that from now on only an unchanged resend within 24 hours
+    is safe. `everyone`: not this event but the whole account is affected, so everybody slows down.
+    `new_key`: the receiver replays a stored failure for this idempotency key, so the next attempt needs another.
+    `too_fast`: the receiver asked for a lower rate.
+    """
+
+    why: str
+    uncertain: bool = False
+    everyone: bool = False
+    new_key: bool = False
+    too_fast: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A definite no for this event: it was not counted, and sending it again would not help."""
+
+    reason: Reason
+    why: str
+    code: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A definite no that says nothing about the event: the key, the permission or the address is wrong.
+
+    Nothing was processed. The account's queue is kept, and tried again from time to time.
+    """
+
+    why: str
+    remedy: str
+
+
+Outcome = Accepted | Retry | Refused | Halted

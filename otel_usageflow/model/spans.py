@@ -1,0 +1,48 @@
+"""Reading an export request: resources, scopes and spans, of which only what billing needs is decoded."""
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from otel_usageflow.errors import InvalidData
+from otel_usageflow.proto.spans.v1.spans_pb2 import Request, Span
+
+SERVER: Final = 2
+"""`SpanKind` of the side of a call that serves it."""
+PARENT_KNOWN: Final = 0x100
+"""Bit of `Span.flags`: whether the parent is remote is known."""
+PARENT_REMOTE: Final = 0x200
+"""Bit of `Span.flags`: the parent is in another process."""
+LATEST_NS: Final = 2**63 - 1
+"""Times on the wire are unsigned; what is beyond this is cut to it, the same way every time."""
+
+_NO_SPAN = bytes(8)
+_NO_TRACE = bytes(16)
+
+
+def decode_request(payload: bytes) -> Request:
+    """Parse one serialized `ExportTraceServiceRequest`, or several that are concatenated.
+
+    Raises:
+        InvalidData: it is none.
+    """
+    try:
+        return Request.FromString(payload)
+    except DecodeError:
+        raise InvalidData("the request is not a valid protobuf ExportTraceServiceRequest") from None
+
+
+def has_valid_ids(trace_id: bytes, span_id: bytes) -> bool:
+    """Whether the ids identify a span: 16 and 8 bytes, not all zero (W3C Trace Context)."""
+    return len(trace_id) == 16 and len(span_id) == 8 and trace_id != _NO_TRACE and span_id != _NO_SPAN
+
+
+def parent_of(span: Span) -> bytes:
+    """The parent's span id, or empty for a root; an id of zeros, or of a wrong size, names no parent."""
+    parent = span.parent_span_id
+    return parent if len(parent) == 8 and parent != _NO_SPAN else b""
+
+
+def ended_ns(span: Span) -> int:
+    """When the span ended, in nanoseconds since 1970."""
+    return min(span.end_time_unix_nano, LATEST_NS)
