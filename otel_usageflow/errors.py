@@ -4,6 +4,7 @@ UsageflowError
 ├── ConfigErrors            what is wrong with a configuration, all of it at once (exit 1)
 ├── UsageError              a command was called in a way that makes no sense (exit 1)
 ├── StartError              the service could not start, or failed while running (exit 2)
+│   ├── CannotListen        an endpoint of the configuration cannot be opened
 │   └── StorageError        the ledger cannot be used, and the message says the way out
 │       ├── StorageCorrupt
 │       ├── SchemaTooNew
@@ -55,6 +56,22 @@ class UsageError(UsageflowError):
 
 class StartError(UsageflowError):
     """The service could not start, or failed while running."""
+
+
+class CannotListen(StartError):
+    """An endpoint of the configuration cannot be opened.
+
+    Args:
+        path: where the endpoint stands in the configuration, as `receivers::otlp::protocols::grpc::endpoint`.
+        endpoint: the address, as `127.0.0.1:4317`.
+        reason: the operating system's words.
+    """
+
+    def __init__(self, path: str, endpoint: str, reason: str) -> None:
+        super().__init__(
+            f"{path}: cannot listen on {endpoint}: {reason}; "
+            "stop the process that has this address, or choose another endpoint"
+        )
 
 
 class StorageError(StartError):
