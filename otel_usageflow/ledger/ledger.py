@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from otel_usageflow.model.outcome import Outcome
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.outcome import Outcome
 from otel_usageflow.model.usage import Reason, UsageBatch
 
 

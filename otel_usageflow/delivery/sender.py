@@ -1,0 +1,276 @@
+"""The sender: windows are frozen into meter events, events are sent, answers are written down.
+
+What it keeps to:
+1. An event is on the disk, and the attempt is on the disk, before a byte of it is sent.
+2. One event of a lane (account, event name, customer) is under way at a time. While a lane is busy its windows stay
+   open and merge, so that calls are few when busy and latency is low when quiet.
+3. An event is sent unchanged until there is a definite answer. If one attempt may have been processed and the
+   first one is nearly 24 hours ago, Stripe may have forgotten the identifier: then it is set aside, not resent.
+4. An account that cannot be reached is left alone for longer and longer, and meanwhile nothing more of it is
+   frozen.
+5. Everything in memory can be lost at any instant; the ledger has it.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from otel_usageflow.delivery.gate import Gate
+from otel_usageflow.delivery.lanes import Lanes
+from otel_usageflow.delivery.pace import Pace
+from otel_usageflow.delivery.retry import Backoff
+from otel_usageflow.errors import Unavailable
+from otel_usageflow.ledger.charge import IDENTIFIER_MEMORY
+from otel_usageflow.ledger.freeze import FreezeRules, Lane
+from otel_usageflow.ledger.identifier import next_idempotency_key
+from otel_usageflow.ledger.ledger import Ledger
+from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
+
+_log = structlog.get_logger(__name__)
+
+_MOST_IN_FLIGHT = 64
+_MOST_IN_MEMORY = 5_000
+_MEMORY_MARGIN = 900
+"""Seconds before the end of Stripe's memory after which an uncertain event is no longer resent."""
+_FREEZE_PAUSE = 0.1
+"""Seconds between two freezes while lanes are busy: long enough for windows to merge."""
+
+
+def too_old_to_resend(event: MeterEvent, now: float) -> bool:
+    """Whether a resend could be counted twice: an attempt may have been processed, and Stripe may forget it."""
+    if not event.uncertain or event.first_attempt_at is None:
+        return False
+    return now - event.first_attempt_at > IDENTIFIER_MEMORY - _MEMORY_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the sender needs to know of the world.
+
+    `send` makes one attempt. `rules` gives the rules for freezing, for a test of whether a lane is busy. `refused`
+    is told of definite refusals. `wall` is unix seconds, `clock` monotonic seconds.
+    """
+
+    send: Callable[[MeterEvent], Awaitable[Outcome]]
+    rules: Callable[[Callable[[Lane], bool]], FreezeRules]
+    refused: Callable[[MeterEvent, Refused], None]
+    backoff: Backoff
+    calls_per_second: float
+    window: int
+    """Seconds between the ends of windows."""
+    wall: Callable[[], float] = time.time
+    clock: Callable[[], float] = time.monotonic
+
+
+class Sender:
+    """Sends what one ledger holds, until it is stopped."""
+
+    def __init__(self, ledger: Ledger, delivery: Delivery) -> None:
+        self._ledger = ledger
+        self._delivery = delivery
+        self._lanes = Lanes()
+        self._gates: dict[str, Gate] = {}
+        self._paces: dict[str, Pace] = {}
+        self._in_flight: dict[asyncio.Task[None], str] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._loaded_to: int | None = 0
+        self._next_freeze = 0.0
+        self.counts: Counter[str] = Counter()
+        """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
+
+    def wake(self) -> None:
+        """There may be something to freeze now."""
+        self._next_freeze = min(self._next_freeze, self._delivery.clock() + _FREEZE_PAUSE / 5)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send until stopped, then wait for what is under way."""
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                await self._load()
+                await self._freeze()
+                await self._dispatch()
+            except Unavailable as error:
+                _log.warning("ledger_unavailable", error=str(error))
+                self._next_freeze = self._delivery.clock() + 1
+                await self._pause(1.0)
+                continue
+            await self._pause(self._idle_time())
+        if self._in_flight:
+            await asyncio.wait(list(self._in_flight))
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stopping = True
+        self._wake.set()
+
+    async def _pause(self, seconds: float) -> None:
+        if self._stopping:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _idle_time(self) -> float:
+        """Seconds until there can be something to do, unless somebody wakes the sender before."""
+        now = self._delivery.clock()
+        times = [self._next_freeze]
+        if self._lanes.next_wake is not None:
+            times.append(self._lanes.next_wake)
+        times.extend(gate.opens_at for gate in self._gates.values() if gate.failing and gate.opens_at > now)
+        return max(min(times) - now, 0.0)
+
+    async def _load(self) -> None:
+        """Take up, page by page, what an earlier life left without an answer."""
+        while self._loaded_to is not None and self._lanes.events < _MOST_IN_MEMORY // 2:
+            page = await self._ledger.unsettled(self._loaded_to, _MOST_IN_MEMORY // 10)
+            for event in page:
+                self._lanes.add(event)
+            self._loaded_to = page[-1].event_id if page else None
+
+    async def _freeze(self) -> None:
+        now = self._delivery.clock()
+        if self._loaded_to is not None or now < self._next_freeze or self._lanes.ready >= _MOST_IN_FLIGHT:
+            return
+        for event in await self._ledger.freeze(self._delivery.rules(self._is_busy), 2 * _MOST_IN_FLIGHT):
+            self._lanes.add(event)
+        self._next_freeze = now + (_FREEZE_PAUSE if self._lanes.events else self._until_window_ends())
+
+    def _until_window_ends(self) -> float:
+        """Seconds until the next window is due, and a little."""
+        window = self._delivery.window
+        return window - self._delivery.wall() % 60 % window + 0.01
+
+    def _is_busy(self, lane: Lane) -> bool:
+        return lane in self._lanes or self._gate(lane[0]).failing
+
+    async def _dispatch(self) -> None:
+        """Begin as many attempts as there is room for; one commit for all of them."""
+        self._lanes.wake(self._delivery.clock())
+        starting: list[MeterEvent] = []
+        by_account = Counter(self._in_flight.values())
+        now = self._delivery.wall()
+        for event in self._lanes.heads():
+            if len(self._in_flight) + len(starting) >= _MOST_IN_FLIGHT:
+                break
+            if too_old_to_resend(event, now):
+                await self._set_aside(event, now)
+            elif self._gate(event.account).allows(by_account[event.account]):
+                by_account[event.account] += 1
+                starting.append(event)
+        if not starting:
+            return
+        await self._ledger.begin(starting, now)
+        for event in starting:
+            self._lanes.start(event)
+            begun = replace(
+                event,
+                attempts=event.attempts + 1,
+                first_attempt_at=now if event.first_attempt_at is None else event.first_attempt_at,
+            )
+            task = asyncio.create_task(self._attempt(begun))
+            self._in_flight[task] = event.account
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._in_flight[task]
+        self._wake.set()
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("attempt_crashed", exc_info=task.exception())
+
+    async def _set_aside(self, event: MeterEvent, now: float) -> None:
+        await self._ledger.expire(event, now)
+        self._lanes.start(event)
+        self._lanes.finish(event)
+        self.counts["set_aside"] += 1
+        _log.error(
+            "meter_event_outcome_unknown",
+            identifier=event.identifier,
+            event_name=event.event_name,
+            remedy="it was not resent, because Stripe may have counted it; compare the meter's summaries",
+        )
+
+    async def _attempt(self, event: MeterEvent) -> None:
+        delivery = self._delivery
+        await self._pace(event.account).take()
+        began_at = delivery.clock()
+        outcome = await delivery.send(event)
+        await self._settle(event, outcome)
+        gate = self._gate(event.account)
+        match outcome:
+            case Accepted(duplicate=duplicate):
+                self._lanes.finish(event)
+                self.counts["duplicate" if duplicate else "accepted"] += 1
+            case Refused():
+                self._lanes.finish(event)
+                self.counts["refused"] += 1
+                delivery.refused(event, outcome)
+            case Retry() | Halted():
+                self.counts["retried"] += 1
+                self._try_again(event, outcome, began_at)
+                return
+        if gate.succeeded():
+            _log.info("stripe_reachable_again", account=event.account or "own")
+
+    def _try_again(self, event: MeterEvent, outcome: Retry | Halted, began_at: float) -> None:
+        """Queue the event at the head of its lane once more, as it now stands in the ledger."""
+        delivery = self._delivery
+        if isinstance(outcome, Retry):
+            if outcome.too_fast:
+                self._pace(event.account).slow_down()
+            event = replace(
+                event,
+                uncertain=event.uncertain or outcome.uncertain,
+                idempotency_key=next_idempotency_key(event.identifier, event.attempts)
+                if outcome.new_key
+                else event.idempotency_key,
+            )
+        delay = delivery.backoff.delay(event.attempts)
+        if isinstance(outcome, Halted) or outcome.everyone:
+            gate = self._gate(event.account)
+            pause = gate.failed(began_at)
+            if pause is not None:
+                self._report_wall(event, outcome, pause)
+            delay = max(gate.opens_at - delivery.clock(), 0.0)
+        self._lanes.delay(event, delivery.clock() + delay)
+
+    def _report_wall(self, event: MeterEvent, outcome: Retry | Halted, pause: float) -> None:
+        account = event.account or "own"
+        if isinstance(outcome, Halted):
+            _log.error(
+                "stripe_refuses_us", account=account, why=outcome.why, remedy=outcome.remedy, retry_in=round(pause, 1)
+            )
+        else:
+            _log.warning("stripe_not_reachable", account=account, why=outcome.why, retry_in=round(pause, 1))
+
+    async def _settle(self, event: MeterEvent, outcome: Outcome) -> None:
+        """Write the answer down, however long the ledger takes to be able to."""
+        failures = 0
+        while True:
+            try:
+                await self._ledger.settle(event, outcome, self._delivery.wall())
+            except Unavailable:
+                # Stopping now is safe as well: the event is resent unchanged, and Stripe knows its identifier.
+                failures += 1
+                await asyncio.sleep(min(0.1 * 2**failures, 5.0))
+            else:
+                return
+
+    def _gate(self, account: str) -> Gate:
+        if account not in self._gates:
+            self._gates[account] = Gate(self._delivery.backoff, self._delivery.clock)
+        return self._gates[account]
+
+    def _pace(self, account: str) -> Pace:
+        if account not in self._paces:
+            self._paces[account] = Pace(self._delivery.calls_per_second, self._delivery.clock)
+        return self._paces[account]
