@@ -6,15 +6,17 @@ Each is parsed once, at the edge, and printed back in the form in which it was w
 import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     PlainSerializer,
     SecretStr,
     WithJsonSchema,
+    model_validator,
 )
 
 _UNITS = {
@@ -30,9 +32,40 @@ _PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 
 class ConfigModel(BaseModel):
-    """A section of the configuration: unknown keys are errors, and nothing changes after it was read."""
+    """A section of the configuration: unknown keys are errors, and nothing changes after it was read.
+
+    A key without a value counts as not written, but a sub-section without a value (`grpc:`) is that section
+    with its defaults, as in the Collector.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_default(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        fields = {field.alias or name: field for name, field in cls.model_fields.items()}
+        keys = set(fields)
+        sections = {key for key, field in fields.items() if _is_section((field.annotation, *field.metadata))}
+        return {
+            key: {} if value is None and key in sections else value
+            for key, value in data.items()
+            if value is not None or key in sections or key not in keys
+        }
+
+
+def _is_section(annotation: Any) -> bool:
+    """Whether the annotation is one section, perhaps optional; a choice between several is none."""
+    return sum(_sections(part) for part in annotation) == 1
+
+
+def _sections(annotation: Any) -> int:
+    if isinstance(annotation, type) and issubclass(annotation, ConfigModel):
+        return 1
+    if hasattr(annotation, "__origin__") and isinstance(annotation.__origin__, type):
+        return 2 if any(_sections(part) for part in get_args(annotation)) else 0
+    return sum(_sections(part) for part in get_args(annotation))
 
 
 def parse_duration(value: Any) -> timedelta:
@@ -104,9 +137,27 @@ Endpoint = Annotated[
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:4317"], "description": "host:port"}),
 ]
 
+
+def _not_blank(secret: SecretStr) -> SecretStr:
+    if not secret.get_secret_value().strip():
+        raise ValueError("is empty")
+    return secret
+
+
 Secret = Annotated[
     SecretStr,
+    AfterValidator(_not_blank),
     PlainSerializer(lambda _secret: "[REDACTED]"),
-    WithJsonSchema({"type": "string", "description": "a secret; write ${env:NAME}"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "password",
+            "writeOnly": True,
+            "description": "a secret; write ${env:NAME}",
+        }
+    ),
 ]
-"""Text that is never printed. Strip and use it with `.get_secret_value()` where it leaves the process, nowhere else."""
+"""Text that is never printed, and not blank.
+
+Strip and use it with `.get_secret_value()` where it leaves the process, nowhere else.
+"""
