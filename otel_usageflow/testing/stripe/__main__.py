@@ -1,0 +1,112 @@
+"""`python -m otel_usageflow.testing.stripe`: the double as a process of its own."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from otel_usageflow.testing.stripe.double import DEFAULT_KEY, StripeDouble
+from otel_usageflow.testing.stripe.settings import RateLimits, Settings
+from otel_usageflow.testing.stripe.snapshot import load, save
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m otel_usageflow.testing.stripe",
+        description="A stateful double of Stripe meters on 127.0.0.1. Prints its URL, runs until SIGTERM.",
+    )
+    parser.add_argument("--port", type=int, default=12111, help="0 picks a free one (default: 12111)")
+    parser.add_argument("--api-key", action="append", metavar="KEY", help=f"may be repeated ({DEFAULT_KEY})")
+    parser.add_argument(
+        "--meter",
+        action="append",
+        default=[],
+        metavar="NAME[:FORMULA]",
+        help="a meter by its event name; FORMULA is sum, count or last (default: sum)",
+    )
+    parser.add_argument(
+        "--customer",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="a customer with this metadata",
+    )
+    parser.add_argument("--state", type=Path, metavar="FILE", help="read at start, written at the end")
+    parser.add_argument("--latency", type=float, default=0.002, metavar="SECONDS", help="of a meter event")
+    parser.add_argument("--search-lag", type=float, default=0, metavar="SECONDS")
+    parser.add_argument("--duplicates", choices=("refuse", "ignore"), default="refuse")
+    parser.add_argument("--no-rate-limits", action="store_true")
+    return parser
+
+
+def _double(args: argparse.Namespace) -> StripeDouble:
+    settings = Settings(
+        limits=RateLimits.off() if args.no_rate_limits else RateLimits(),
+        latency=args.latency,
+        duplicates=args.duplicates,
+        search_lag=args.search_lag,
+    )
+    return StripeDouble(args.api_key or DEFAULT_KEY, settings=settings, port=args.port)
+
+
+def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
+    if args.state is not None and args.state.exists():
+        load(double.api, args.state)
+    account = double.account()
+    for text in args.meter:
+        name, _, formula = text.partition(":")
+        if formula not in ("", "sum", "count", "last"):
+            raise ValueError(f"--meter {text}: the formula is sum, count or last")
+        if account.meters.named(name) is None:
+            double.add_meter(name, formula or "sum")
+    for text in args.customer:
+        field, equals, value = text.partition("=")
+        if not equals or not field:
+            raise ValueError(f"--customer {text}: write FIELD=VALUE")
+        if all(dict(customer.metadata) != {field: value} for customer in account.customers.all):
+            double.add_customer({field: value})
+
+
+def _announce(double: StripeDouble) -> None:
+    lines = [double.url, "", "exporters:", "  stripe_meter:", f"    api_key: {double.api_key}", "    endpoints:"]
+    lines += [f"      {name}: {double.url}" for name in ("api", "meter_events", "connect")]
+    lines += ["", *(f"meter {meter.event_name} {meter.id}" for meter in double.account().meters.all)]
+    for customer in double.account().customers.all:
+        shown = " ".join(f"{field}={value}" for field, value in customer.metadata.items())
+        lines.append(f"customer {customer.id} {shown}".rstrip())
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+async def _run(double: StripeDouble) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with double:
+        _announce(double)
+        await stop.wait()
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 0 then, 1 when an argument makes no sense, 2 when it cannot start."""
+    args = _parser().parse_args()
+    double = _double(args)
+    try:
+        _prepare(double, args)
+    except ValueError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    try:
+        asyncio.run(_run(double))
+    except OSError as error:
+        sys.stderr.write(f"cannot listen on port {args.port}: {error}\n")
+        return 2
+    if args.state is not None:
+        save(double.api, args.state)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""The way of a call through Stripe: fault, key, rate, idempotency, parameters, lock, execution, answer."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Mapping
+
+from otel_usageflow.testing.stripe.account import Account, Shared
+from otel_usageflow.testing.stripe.failures import (
+    StripeFailure,
+    invalid,
+    invalid_key,
+    lock_timeout,
+    no_key,
+    rate_limited,
+    server_error,
+    unavailable,
+    unknown_path,
+)
+from otel_usageflow.testing.stripe.faults import AFTER_COMMIT, Fault, Faults, Rule
+from otel_usageflow.testing.stripe.idempotency import mark_of
+from otel_usageflow.testing.stripe.message import Answer, Dropped, Request
+from otel_usageflow.testing.stripe.params import check, tree_of
+from otel_usageflow.testing.stripe.routes import IDEMPOTENCY_KEY, Endpoint, Job, find_endpoint
+
+AccountKey = tuple[str | None, bool]
+
+
+class Api:
+    """A whole Stripe without its sockets.
+
+    Args:
+        keys: the API keys that are known; `_live_` in a key means live mode.
+        changed: called whenever something was committed.
+    """
+
+    def __init__(self, shared: Shared, keys: Iterable[str], changed: Callable[[], None]) -> None:
+        self.shared, self.keys, self.faults = shared, set(keys), Faults()
+        self.accounts: dict[AccountKey, Account] = {}
+        self._changed = changed
+        self._stopping = asyncio.Event()
+
+    def account(self, name: str | None, livemode: bool) -> Account:
+        """The state of an account in one mode; made when it is first asked for."""
+        key = (name, livemode)
+        if key not in self.accounts:
+            self.accounts[key] = Account(self.shared, name, livemode)
+        return self.accounts[key]
+
+    def stop(self) -> None:
+        """Break the calls that hang."""
+        self._stopping.set()
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one call.
+
+        Raises:
+            Dropped: the connection is to be broken.
+        """
+        if self.faults.outage:
+            raise Dropped
+        rule = self.faults.pick(request.method, request.path)
+        try:
+            if rule is not None:
+                await self._fail_before(rule)
+            answer = await self._answer(request, rule)
+        except StripeFailure as failure:
+            answer = failure.answer
+        if rule is not None and rule.fault in AFTER_COMMIT:
+            return await self._spoil(answer, rule)
+        return answer
+
+    async def _answer(self, request: Request, rule: Rule | None) -> Answer:
+        account = self._authenticate(request.headers)
+        found = find_endpoint(request.method, request.path)
+        if found is None:
+            raise unknown_path(request.method, request.path)
+        endpoint, target = found
+        account.limiter.admit(endpoint.limit)
+        try:
+            request.decode()
+        except ValueError:
+            raise invalid("The parameters are not valid UTF-8.") from None
+        key = request.headers.get(IDEMPOTENCY_KEY) if request.method == "POST" else None
+        if key is None:
+            return await self._execute(account, endpoint, target, request, rule)
+        settings = self.shared.settings
+        now = self.shared.clock.now()
+        stored = account.idempotency.begin(key, mark_of(request), now, settings.idempotency_memory)
+        if stored is not None:
+            return stored
+        try:
+            answer = await self._execute(account, endpoint, target, request, rule)
+        except StripeFailure as failure:
+            if failure.stored:
+                account.idempotency.finish(key, failure.answer)
+            else:
+                account.idempotency.release(key)
+            raise
+        except BaseException:
+            account.idempotency.release(key)
+            raise
+        account.idempotency.finish(key, answer)
+        return answer
+
+    async def _execute(
+        self, account: Account, endpoint: Endpoint, target: str, request: Request, rule: Rule | None
+    ) -> Answer:
+        job = Job(account, request, target, check(endpoint.params, tree_of(request.pairs)))
+        lock = None if endpoint.lock is None else endpoint.lock(job)
+        with account.hold(lock, request):
+            if lock is not None:
+                await asyncio.sleep(self.shared.settings.latency)
+            if rule is not None and rule.fault is Fault.SLOW_BEFORE:
+                await self._pause(rule.seconds)
+            if rule is not None and rule.fault is Fault.ERROR_STORED:
+                raise server_error(stored=True)
+            body = endpoint.run(job)
+        self._changed()
+        if rule is not None and rule.fault is Fault.ERROR_AFTER:
+            raise server_error(stored=True)
+        return Answer(200, body)
+
+    def _authenticate(self, headers: Mapping[str, str]) -> Account:
+        key = _api_key(headers.get("Authorization", ""))
+        if not key:
+            raise no_key()
+        if key not in self.keys:
+            raise invalid_key(key)
+        return self.account(headers.get("Stripe-Account"), "_live_" in key)
+
+    async def _fail_before(self, rule: Rule) -> None:
+        match rule.fault:
+            case Fault.RESET_BEFORE:
+                raise Dropped
+            case Fault.HANG:
+                await self._stopping.wait()
+                raise Dropped
+            case Fault.ERROR_BEFORE:
+                raise server_error(stored=False)
+            case Fault.UNAVAILABLE:
+                raise unavailable()
+            case Fault.RATE_LIMITED:
+                raise rate_limited("global-rate")
+            case Fault.LOCK_TIMEOUT:
+                raise lock_timeout()
+            case _:
+                return
+
+    async def _spoil(self, answer: Answer, rule: Rule) -> Answer:
+        if rule.fault is Fault.RESET_AFTER:
+            raise Dropped
+        if rule.fault is Fault.HANG_AFTER:
+            await self._stopping.wait()
+            raise Dropped
+        if rule.fault is Fault.SLOW_AFTER:
+            await self._pause(rule.seconds)
+            return answer
+        return answer._replace(malformed=True)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise Dropped
+
+
+def _api_key(authorization: str) -> str:
+    scheme, _, credentials = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""

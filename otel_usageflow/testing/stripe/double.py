@@ -1,0 +1,203 @@
+"""The Stripe double as tests use it: started in the test's own event loop, steered and read by plain calls."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import Self
+
+from otel_usageflow.testing.stripe.account import Account, Shared, Violation
+from otel_usageflow.testing.stripe.aggregation import aggregate
+from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.clock import Clock
+from otel_usageflow.testing.stripe.control import Control
+from otel_usageflow.testing.stripe.faults import Fault, Rule
+from otel_usageflow.testing.stripe.message import Call
+from otel_usageflow.testing.stripe.meter_events import MeterEvent
+from otel_usageflow.testing.stripe.server import Server
+from otel_usageflow.testing.stripe.settings import Settings
+
+DEFAULT_KEY = "sk_test_double"
+
+
+class StripeDouble:
+    """A stateful Stripe on 127.0.0.1, for the length of an `async with`.
+
+    Args:
+        api_key: the key (or keys) that it knows; `_live_` in a key means live mode. Restricted keys may
+            do everything.
+        clock: decides ages, lags and what is forgotten; the real time by default.
+        settings: latency, limits, lags; may be changed while it runs.
+        port: 0 picks a free one.
+        monotonic: seconds, for the rate limits only.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Sequence[str] = DEFAULT_KEY,
+        *,
+        clock: Clock | None = None,
+        settings: Settings | None = None,
+        port: int = 0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        keys = [api_key] if isinstance(api_key, str) else list(api_key)
+        self.api_key = keys[0]
+        self.clock = clock or Clock()
+        self.settings = settings or Settings()
+        self.accepted: list[MeterEvent] = []
+        """Every meter event that was accepted, by any account, in the order of arrival."""
+        self.violations: list[Violation] = []
+        """Calls that broke the rule of one in flight per customer and meter; a test should end with none."""
+        self.calls: deque[Call] = deque(maxlen=self.settings.keep_calls)
+        """The last calls, whatever came of them."""
+        shared = Shared(self.clock, self.settings, self.accepted, self.violations, monotonic)
+        self._waiting: set[asyncio.Future[None]] = set()
+        self.api = Api(shared, keys, self._wake)
+        self._server = Server(self.api, Control(self), self.calls, self._wake, port)
+
+    async def __aenter__(self) -> Self:
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """The base URL, for `exporters::stripe_meter::endpoints` or the `base_addresses` of the `stripe` package."""
+        return self._server.url
+
+    def account(self, name: str | None = None, *, livemode: bool | None = None) -> Account:
+        """The state of a connected account, or of the key's own; in the mode of the first key by default."""
+        return self.api.account(name, "_live_" in self.api_key if livemode is None else livemode)
+
+    def add_meter(
+        self,
+        event_name: str,
+        formula: str = "sum",
+        *,
+        event_time_window: str | None = None,
+        customer_key: str = "stripe_customer_id",
+        value_key: str = "value",
+        account: str | None = None,
+    ) -> str:
+        """Make a meter; returns its id."""
+        params = {
+            "event_name": event_name,
+            "display_name": event_name,
+            "default_aggregation": {"formula": formula},
+            "customer_mapping": {"event_payload_key": customer_key},
+            "value_settings": {"event_payload_key": value_key},
+            "event_time_window": event_time_window,
+        }
+        return self.account(account).meters.create(params).id
+
+    def deactivate_meter(self, event_name: str, *, account: str | None = None) -> None:
+        """Let a meter take no more events."""
+        meters = self.account(account).meters
+        meters.deactivate(self._meter_id(event_name, account), {})
+
+    def reactivate_meter(self, event_name: str, *, account: str | None = None) -> None:
+        """Let a meter take events again."""
+        meters = self.account(account).meters
+        meters.reactivate(self._meter_id(event_name, account), {})
+
+    def add_customer(
+        self,
+        metadata: Mapping[str, str] | None = None,
+        *,
+        email: str | None = None,
+        name: str | None = None,
+        account: str | None = None,
+    ) -> str:
+        """Make a customer; returns its id."""
+        params = {"metadata": dict(metadata or {}), "email": email, "name": name}
+        return self.account(account).customers.create(params).id
+
+    def update_customer(self, customer: str, metadata: Mapping[str, str], *, account: str | None = None) -> None:
+        """Merge metadata into a customer's; an empty string removes a key."""
+        self.account(account).customers.update(customer, {"metadata": dict(metadata)})
+
+    def delete_customer(self, customer: str, *, account: str | None = None) -> None:
+        """Delete a customer."""
+        self.account(account).customers.delete(customer, {})
+
+    def total(
+        self, event_name: str, customer: str, *, account: str | None = None, livemode: bool | None = None
+    ) -> Decimal:
+        """What a customer has used under a meter, all time, by the meter's formula. Exact."""
+        state = self.account(account, livemode=livemode)
+        meter = state.meters.named(event_name)
+        if meter is None:
+            raise KeyError(f"no meter has the event name {event_name}")
+        return aggregate(meter, state.book.counted(meter, customer))
+
+    def fault(
+        self,
+        path: str,
+        fault: Fault,
+        *,
+        times: int | None = 1,
+        probability: float = 1.0,
+        seed: int = 0,
+        seconds: float = 1.0,
+        method: str | None = None,
+    ) -> Rule:
+        """Let calls to paths that begin with `path` fail; see `Fault`. `Rule.fired` counts.
+
+        Args:
+            times: None for ever, until `clear_faults`.
+            probability: with a `seed`, for random failures that are the same in every run.
+            seconds: how long the slow ones take, in real time.
+        """
+        return self.api.faults.add(Rule(path, fault, times, probability, seed, seconds, method))
+
+    def clear_faults(self) -> None:
+        """Everything works again."""
+        self.api.faults.clear()
+
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """Reset every connection for the length of a `with`."""
+        self.api.faults.outage = True
+        try:
+            yield
+        finally:
+            self.api.faults.outage = False
+
+    async def wait_until(self, condition: Callable[[], bool], timeout: float = 10) -> None:  # noqa: ASYNC109
+        """Wait until `condition` is true; it is asked again after every call, and at least every 50 ms.
+
+        Raises:
+            TimeoutError: it is still false after `timeout` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not condition():
+            left = deadline - loop.time()
+            if left <= 0:
+                raise TimeoutError(
+                    f"not so after {timeout} s: {len(self.accepted)} events accepted, {len(self.calls)} calls"
+                )
+            change: asyncio.Future[None] = loop.create_future()
+            self._waiting.add(change)
+            # Conditions may look at more than this double, so a change elsewhere is noticed too.
+            await asyncio.wait((change,), timeout=min(left, 0.05))
+            self._waiting.discard(change)
+
+    def _wake(self) -> None:
+        for change in self._waiting:
+            if not change.done():
+                change.set_result(None)
+
+    def _meter_id(self, event_name: str, account: str | None) -> str:
+        meter = self.account(account).meters.named(event_name)
+        if meter is None:
+            raise KeyError(f"no meter has the event name {event_name}")
+        return meter.id

@@ -1,0 +1,98 @@
+"""The refusals of Stripe, with the texts that were observed where any were (docs.stripe.com/error-codes)."""
+
+from collections.abc import Mapping
+
+from otel_usageflow.testing.stripe.message import Answer, JsonObject
+
+
+class StripeFailure(Exception):
+    """An answer that is an error.
+
+    Args:
+        stored: whether the idempotency key replays it. Stripe stores what happened after execution began, so neither
+            invalid parameters nor 401, 409 and 429.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        stored: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.stored = stored
+        error: JsonObject = {"message": message, "type": kind}
+        if code is not None:
+            error |= {"code": code, "doc_url": f"https://stripe.com/docs/error-codes/{code.replace('_', '-')}"}
+        if param is not None:
+            error["param"] = param
+        self.answer = Answer(status, {"error": error}, headers or {})
+
+
+class RefusedByState(StripeFailure):
+    """A 400 that the account's state decided, so the same call may succeed later."""
+
+
+def missing_resource(kind: str, identity: str, param: str = "id") -> StripeFailure:
+    """404: there is no such object in this account and mode."""
+    return StripeFailure(404, f"No such {kind}: '{identity}'", code="resource_missing", param=param, stored=True)
+
+
+def invalid(message: str, param: str | None = None, code: str | None = None) -> StripeFailure:
+    """400: a parameter is not acceptable, whatever the state of the account."""
+    return StripeFailure(400, message, param=param, code=code)
+
+
+def invalid_key(shown: str) -> StripeFailure:
+    """401: no key of this double."""
+    return StripeFailure(401, f"Invalid API Key provided: {shown[:8]}***")
+
+
+def no_key() -> StripeFailure:
+    """401: no key at all."""
+    return StripeFailure(401, "You did not provide an API key. Send it as `Authorization: Bearer KEY`.")
+
+
+def unknown_path(method: str, path: str) -> StripeFailure:
+    """404: no endpoint there, or the double does not model it."""
+    return StripeFailure(404, f"Unrecognized request URL ({method}: {path}).")
+
+
+def rate_limited(reason: str) -> StripeFailure:
+    """429 with its reason; Stripe documents no `Retry-After`."""
+    headers = {"Stripe-Rate-Limited-Reason": reason}
+    return StripeFailure(429, "Request rate limit exceeded.", code="rate_limit", headers=headers)
+
+
+def lock_timeout() -> StripeFailure:
+    """429 without a reason: another call holds the same object."""
+    message = "This object cannot be accessed right now because another API request is currently accessing it."
+    return StripeFailure(429, message, code="lock_timeout")
+
+
+def key_in_flight(key: str) -> StripeFailure:
+    """409: the first call with this idempotency key has not been answered yet."""
+    return StripeFailure(
+        409, f"Another request with the idempotency key {key} is still in progress.", code="idempotency_key_in_use"
+    )
+
+
+def key_mismatch(key: str) -> StripeFailure:
+    """400: the idempotency key was first used with other parameters."""
+    message = f"The idempotency key {key} was first used with other parameters; use a new key."
+    return StripeFailure(400, message, kind="idempotency_error")
+
+
+def server_error(*, stored: bool) -> StripeFailure:
+    """500."""
+    return StripeFailure(500, "An unknown error occurred.", kind="api_error", stored=stored)
+
+
+def unavailable() -> StripeFailure:
+    """503."""
+    return StripeFailure(503, "The service is temporarily unavailable.", kind="api_error")

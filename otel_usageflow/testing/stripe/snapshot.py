@@ -1,0 +1,115 @@
+"""The double's state as one JSON file, so that it survives a restart: written when it stops, read when it starts.
+
+In it are meters, customers, events, meter events, idempotency keys and the shift of the clock; not the faults.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from otel_usageflow.testing.stripe.account import Account
+from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.customers import Customer
+from otel_usageflow.testing.stripe.event_log import LoggedEvent
+from otel_usageflow.testing.stripe.idempotency import Entry
+from otel_usageflow.testing.stripe.message import Answer, JsonObject
+from otel_usageflow.testing.stripe.meter_events import MeterEvent
+from otel_usageflow.testing.stripe.meters import Meter
+
+FORMAT = 1
+
+
+def save(api: Api, path: Path) -> None:
+    """Write the state beside `path`, then move it there, so that no half file is ever seen."""
+    cancelled = {id(event) for account in api.accounts.values() for event in account.book.cancelled}
+    text = json.dumps(
+        {
+            "format": FORMAT,
+            "advanced": api.shared.clock.advanced,
+            "accounts": [_account_state(account) for account in api.accounts.values()],
+            "accepted": [
+                _event_state(event) | {"cancelled": id(event) in cancelled} for event in api.shared.accepted
+            ],
+        }
+    )
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def load(api: Api, path: Path) -> None:
+    """Read the state into an `Api` that is still empty.
+
+    Raises:
+        ValueError: the file is no state of this version.
+    """
+    state = json.loads(path.read_text())
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path} is no state of this Stripe double; remove it to start afresh")
+    api.shared.clock.advance(state["advanced"])
+    for part in state["accounts"]:
+        _restore_account(api.account(part["name"], part["livemode"]), part)
+    for part in state["accepted"]:
+        account = api.account(part["account"], part["livemode"])
+        event = _event(account, part)
+        account.book.add(event)
+        if part["cancelled"]:
+            account.book.cancel(event)
+    for part in state["accounts"]:
+        account = api.account(part["name"], part["livemode"])
+        for key, mark, since, answer in part["idempotency"]:
+            account.idempotency.restore(key, Entry(bytes.fromhex(mark), since, Answer(*answer)))
+
+
+def _account_state(account: Account) -> JsonObject:
+    return {
+        "name": account.name,
+        "livemode": account.livemode,
+        "meters": [dataclasses.asdict(meter) for meter in account.meters.all],
+        "customers": [
+            [changed, dataclasses.asdict(customer)]
+            for history in account.customers.history
+            for changed, customer in history.versions[-1:]
+        ],
+        "events": [dataclasses.asdict(event) for event in account.log.entries],
+        "idempotency": [
+            [key, entry.mark.hex(), entry.since, _answer_state(entry.answer)]
+            for key, entry in account.idempotency.finished()
+            if entry.answer is not None
+        ],
+    }
+
+
+def _answer_state(answer: Answer) -> list[Any]:
+    body = answer.body if isinstance(answer.body, dict) else answer.body.render()
+    return [answer.status, body, dict(answer.headers)]
+
+
+def _event_state(event: MeterEvent) -> JsonObject:
+    return {
+        "account": event.account,
+        "livemode": event.livemode,
+        "meter": event.meter.id,
+        "identifier": event.identifier,
+        "customer": event.customer,
+        "value_text": event.value_text,
+        "timestamp": event.timestamp,
+        "received": event.received,
+        "idempotency_key": event.idempotency_key,
+        "extra": event.extra,
+    }
+
+
+def _restore_account(account: Account, part: JsonObject) -> None:
+    for meter in part["meters"]:
+        account.meters.restore(Meter(**meter))
+    for changed, customer in part["customers"]:
+        account.customers.restore(Customer(**customer), changed)
+    for event in part["events"]:
+        account.log.restore(LoggedEvent(**event))
+
+
+def _event(account: Account, part: JsonObject) -> MeterEvent:
+    values = {name: value for name, value in part.items() if name not in ("livemode", "meter", "cancelled")}
+    return MeterEvent(meter=account.meters.find(part["meter"]), **values)
