@@ -1,0 +1,103 @@
+"""What the instrumentation of a stack does not carry, and what that makes of a request. Each has its reason.
+
+Read off the recorded spans, and from the instrumentations' sources. Where a span carries a thing twice, once whole
+and once damaged, as under `http/dup`, there is no difference: the whole one counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Difference:
+    """In these captures, this request of the traffic has another outcome.
+
+    `becomes` is policy -> the user it is billed to, or None for `no_user`; empty means that no policy matches.
+    """
+
+    request: str
+    captures: frozenset[str]
+    reason: str
+    becomes: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def _each(stacks: str, conventions: str) -> frozenset[str]:
+    return frozenset(f"{stack}-{convention}" for stack in stacks.split() for convention in conventions.split())
+
+
+_WSGI = _each("flask django django-wsgiref", "old http dup")
+_NODE = _each("node-http express fastify", "current old http dup")
+_ASGI_OLD = _each("fastapi starlette", "old")
+_NO_PATH = _each("django-wsgiref", "http")
+_DECODED_PATH = (
+    _each("flask django", "http") | _each("fastapi starlette", "old http dup") | _each("django-wsgiref", "old dup")
+)
+
+_DECODED_QUERY = "the instrumentation decodes the query before it puts it into http.url, the only place that has it"
+_NOTHING_BUT_A_ROUTE = (
+    "the server gives WSGI no raw target: the stable names have neither path nor query, only a route"
+)
+
+DIFFERENCES: tuple[Difference, ...] = (
+    Difference(
+        "header twice",
+        _WSGI,
+        "WSGI servers join the lines of a header with a comma: one value, of no customer",
+        {"header": "acme,globex"},
+    ),
+    Difference(
+        "header twice",
+        _NODE,
+        "Node joins the lines of a header with a comma: one value, of no customer",
+        {"header": "acme, globex"},
+    ),
+    Difference("query plus", _ASGI_OLD, f"{_DECODED_QUERY}: + may have been + or a space", {"query": None}),
+    Difference("query encoded plus", _ASGI_OLD, f"{_DECODED_QUERY}: + may have been + or a space", {"query": None}),
+    Difference("query encoded ampersand", _ASGI_OLD, f"{_DECODED_QUERY}: & now separates", {"query": "a"}),
+    Difference("path, encoded slash", _DECODED_PATH, "the path on the span is decoded: a segment more"),
+    Difference(
+        "path, not ASCII",
+        _each("flask", "http"),
+        "url.path is WSGI's PATH_INFO as it stands, in which every byte is a character of Latin-1",
+        {"path": "cafÃ©"},
+    ),
+    Difference(
+        "path, not ASCII",
+        _each("django-wsgiref", "old dup"),
+        "http.url is put together again in Latin-1: %E9, which is no UTF-8",
+        {"path": None},
+    ),
+    Difference("mounted", _each("flask", "http"), "url.path is WSGI's PATH_INFO, without the mount's SCRIPT_NAME"),
+    Difference(
+        "mounted, remote parent",
+        _each("flask", "http"),
+        "url.path is WSGI's PATH_INFO, without the mount's SCRIPT_NAME",
+    ),
+    Difference("path, encoded slash", _NO_PATH, f"{_NOTHING_BUT_A_ROUTE}, here of any number of segments"),
+    *(
+        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, {"path": None})
+        for request in (
+            "path",
+            "path, trailing slash",
+            "path, second spelling",
+            "path, encoded space",
+            "path, not ASCII",
+        )
+    ),
+    *(
+        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, {"query": None})
+        for request in (
+            "query",
+            "query plus",
+            "query space",
+            "query encoded plus",
+            "query encoded ampersand",
+            "query encoded name",
+            "query semicolon",
+        )
+    ),
+    *(
+        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, {"any": None})
+        for request in ("fallback: second", "fallback: first is a placeholder")
+    ),
+)

@@ -1,0 +1,75 @@
+"""The servers that are captured: how each is started, and in which conventions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CACHE = HERE / ".venv"
+"""Interpreters and modules that recording needs; never committed."""
+
+HEADERS = "x-account-id,x-api-key,authorization,x-partner-id"
+SANITIZED = "x-partner-id"
+CONVENTIONS: Mapping[str, str | None] = {"old": None, "http": "http", "dup": "http/dup"}
+"""Name in the file -> `OTEL_SEMCONV_STABILITY_OPT_IN`, None for unset."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One file of recorded spans."""
+
+    stack: str
+    conventions: str
+    environment: str
+    """Folder in `apps/` whose package list is installed: `python`, `node` or `node-older`."""
+    command: tuple[str, ...]
+    json: bool = False
+    """Whether the exporter sends OTLP/JSON."""
+
+    @property
+    def name(self) -> str:
+        """What exceptions in expected.json and differences.py are filed under."""
+        return f"{self.stack}-{self.conventions}"
+
+    @property
+    def file(self) -> Path:
+        """Concatenated export requests, or one JSON export request a line."""
+        return HERE / f"{self.name}.{'jsonl' if self.json else 'pb'}"
+
+    def variables(self, endpoint: str) -> dict[str, str]:
+        """The environment variables that an operator would set."""
+        variables = {
+            "OTEL_SERVICE_NAME": "shop",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json" if self.json else "http/protobuf",
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": HEADERS,
+            "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": SANITIZED,
+            "CAPTURES_HEADERS": HEADERS,  # Node's instrumentation takes both lists in code only
+            "CAPTURES_SANITIZED_HEADERS": SANITIZED,
+        }
+        opt_in = CONVENTIONS.get(self.conventions)
+        return variables | ({"OTEL_SEMCONV_STABILITY_OPT_IN": opt_in} if opt_in else {})
+
+
+def _python(stack: str, *command: str) -> list[Capture]:
+    return [Capture(stack, conventions, "python", command) for conventions in CONVENTIONS]
+
+
+def _node(stack: str, json: bool = False) -> list[Capture]:
+    command = (f"{stack.removeprefix('node-')}_app.js",)
+    return [
+        Capture(stack, "current", "node", command, json),
+        *(Capture(stack, conventions, "node-older", command, json) for conventions in CONVENTIONS),
+    ]
+
+
+CAPTURES: tuple[Capture, ...] = (
+    *_python("flask", "flask_app.py"),
+    *_python("django", "django_app.py", "gunicorn"),
+    *_python("django-wsgiref", "django_app.py", "wsgiref"),
+    *_python("fastapi", "fastapi_app.py"),
+    *_python("starlette", "starlette_app.py"),
+    *_node("node-http", json=True),
+    *_node("express"),
+    *_node("fastify"),
+)
