@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from otel_usageflow.errors import ConfigProblem
-from otel_usageflow.model.usage import UsageBatch
+from otel_usageflow.model.usage import Terms, UsageBatch
 
 
 class Kind(StrEnum):
@@ -64,6 +64,9 @@ class Receiver(AbstractAsyncContextManager["Receiver"], Protocol):
 class Processor(AbstractAsyncContextManager["Processor"], Protocol):
     """Turns spans into usage."""
 
+    terms: tuple[Terms, ...]
+    """What its policies bill, for exporters to check before the first span comes."""
+
     def process(self, payload: bytes, received_ns: int) -> UsageBatch:
         """Decide what is billed in one serialized `ExportTraceServiceRequest`. Pure: no I/O, may run in a thread.
 
@@ -99,6 +102,18 @@ class Authenticator(Extension, Protocol):
         """
 
 
+@runtime_checkable
+class Watched(Protocol):
+    """What a component of any kind may be besides: one that can fail while it runs, as when its listener dies."""
+
+    async def watch(self) -> None:
+        """Wait until the component has failed, and raise why; the service then stops with exit status 2.
+
+        It is called once the component was entered and cancelled before it is left. Returning means that nothing
+        can fail any more.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a component gets besides its configuration."""
@@ -110,6 +125,8 @@ class Context:
     """The service's extensions by id, entered before any other component."""
     consume: Consumer | None = None
     """For receivers only."""
+    terms: tuple[Terms, ...] = ()
+    """For exporters only: what the policies of their pipelines bill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +134,8 @@ class Factory:
     """One entry of the list of components.
 
     `check` looks for what the configuration model cannot know by itself, such as a policy that is shadowed by
-    another. `warn` returns remarks that do not stop the service.
+    another. `warn` returns remarks that do not stop the service. Paths of both begin below the component, as in
+    `policies::0::user`.
     """
 
     kind: Kind

@@ -1,0 +1,83 @@
+"""The way of a request through a pipeline: bytes -> processor -> every exporter -> the receiver's answer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from otel_usageflow.component import Consumed, Consumer, Exporter, Processor
+from otel_usageflow.errors import ConsumeError, Unavailable
+from otel_usageflow.model.usage import UsageBatch
+from otel_usageflow.service.summary import UsageSummary
+
+IN_A_THREAD = 1024 * 1024
+"""Requests over this many bytes are processed in a thread, so that the event loop keeps answering meanwhile."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Pipeline:
+    """A `Consumer` that returns once every exporter has the usage safe."""
+
+    def __init__(
+        self,
+        id_: str,
+        processor: Processor,
+        exporters: Sequence[Exporter],
+        summary: UsageSummary,
+        *,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.id = id_
+        self._processor = processor
+        self._exporters = tuple(exporters)
+        self._summary = summary
+        self._now_ns = now_ns
+
+    async def __call__(self, payload: bytes) -> Consumed:
+        """Take one request.
+
+        Raises:
+            ConsumeError: nothing of it was acknowledged. A failure that nobody foresaw is `Unavailable`, too: it
+                must not reach a client as a reason to throw its spans away.
+        """
+        try:
+            batch = await self._process(payload)
+            for exporter in self._exporters:
+                await exporter.export(batch)
+        except ConsumeError:
+            raise
+        except Exception as error:
+            _log.exception("request_failed", pipeline=self.id)
+            raise Unavailable("an internal error, see the log of otel-usageflow") from error
+        self._summary.add(batch)
+        return consumed(batch)
+
+    async def _process(self, payload: bytes) -> UsageBatch:
+        received_ns = self._now_ns()
+        if len(payload) > IN_A_THREAD:
+            return await asyncio.to_thread(self._processor.process, payload, received_ns)
+        return self._processor.process(payload, received_ns)
+
+
+def consumed(batch: UsageBatch) -> Consumed:
+    """The answer to a request whose usage is durable."""
+    if not batch.malformed:
+        return Consumed()
+    return Consumed(batch.malformed, f"{batch.malformed} spans have no valid trace or span id and cannot be billed")
+
+
+def fan_out(pipelines: Sequence[Pipeline]) -> Consumer:
+    """One consumer for a receiver: success only when all of its pipelines have taken the request.
+
+    When one refuses, the client sends the request again; who has taken it already recognises its charges.
+    """
+    if len(pipelines) == 1:
+        return pipelines[0]
+
+    async def consume(payload: bytes) -> Consumed:
+        answers = [await pipeline(payload) for pipeline in pipelines]
+        return max(answers, key=lambda answer: answer.rejected_spans)
+
+    return consume

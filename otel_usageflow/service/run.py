@@ -1,0 +1,106 @@
+"""One run of the service, from start to drained."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+from otel_usageflow.config.model import Config
+from otel_usageflow.errors import ConfigErrors, StartError
+from otel_usageflow.service.logging import configure
+from otel_usageflow.service.service import Service
+from otel_usageflow.service.signals import leave_now, stop_on_signals
+
+DRAIN = 8.0
+"""Seconds from the signal to the end of the process: three quarters of them for a graceful stop, then a forced one."""
+
+_log = structlog.get_logger(__name__)
+
+
+def run(config: Config) -> int:
+    """Run the service until SIGTERM or SIGINT.
+
+    Returns:
+        The exit status: 0 after a clean stop, 2 when it could not start or failed while running.
+
+    Raises:
+        ConfigErrors: a component found a mistake in its configuration.
+    """
+    configure(config.service.telemetry.logs)
+    # A thread, because a blocked event loop or a stuck worker would outlive every timeout of the loop.
+    last_resort = threading.Timer(DRAIN, leave_now, [f"not stopped after {DRAIN:g} s, gave up"])
+    last_resort.daemon = True
+    try:
+        asyncio.run(_run_until_signal(config, last_resort.start))
+    except ConfigErrors:
+        raise
+    except StartError as error:
+        _log.error("failed", error=str(error))
+        return 2
+    except Exception:
+        _log.exception("crashed")
+        return 2
+    finally:
+        last_resort.cancel()
+    _log.info("stopped")
+    return 0
+
+
+async def _run_until_signal(config: Config, before_drain: Callable[[], None]) -> None:
+    await serve(Service(config), stop_on_signals(), before_drain=before_drain)
+
+
+async def serve(
+    service: Service,
+    stopping: asyncio.Event,
+    *,
+    drain: float = DRAIN,
+    before_drain: Callable[[], None] = lambda: None,
+) -> None:
+    """Start the service, run it until `stopping` is set or it fails, and stop it.
+
+    Args:
+        service: what to run.
+        stopping: ends the run.
+        drain: seconds for stopping; after three quarters of them, what still works is cancelled.
+        before_drain: is called when stopping begins.
+
+    Raises:
+        StartError: it could not start, or a component failed while it ran.
+    """
+    try:
+        await _until(stopping, service.start())
+        await _until(stopping, service.failed())
+    finally:
+        before_drain()
+        await _drain(service, drain * 0.75)
+
+
+async def _until(stopping: asyncio.Event, work: Coroutine[object, object, None]) -> None:
+    """Wait for the work, but give it up when the service is to stop."""
+    task = asyncio.ensure_future(work)
+    waiting = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        task.cancel()
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+
+
+async def _drain(service: Service, graceful: float) -> None:
+    closing = asyncio.ensure_future(service.stop())
+    _done, pending = await asyncio.wait({closing}, timeout=graceful)
+    if pending:
+        _log.warning("drain_cut_short", after_seconds=graceful)
+        closing.cancel()
+    try:
+        await closing
+    except asyncio.CancelledError:
+        if not pending:
+            raise

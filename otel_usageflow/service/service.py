@@ -1,0 +1,165 @@
+"""The service: every component that the configuration uses, started in order and stopped in the opposite order.
+
+Extensions come first (storage before the others), then exporters, processors and, last, receivers: nobody
+takes spans before there is a place for them, and on the way out no place closes before its last spans came.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from otel_usageflow import __version__
+from otel_usageflow.component import Consumer, Context, Kind, Watched
+from otel_usageflow.config.model import Config, Configured
+from otel_usageflow.errors import ConfigErrors, StartError
+from otel_usageflow.service.announce import announcement
+from otel_usageflow.service.health import ServiceHealth
+from otel_usageflow.service.pipeline import Pipeline, fan_out
+from otel_usageflow.service.summary import UsageSummary
+
+SUMMARY_INTERVAL = 60.0  # seconds
+
+_NAME = "service"
+_log = structlog.get_logger(__name__)
+
+
+class Service:
+    """Runs a configuration.
+
+    Args:
+        config: what to run.
+        summary_interval: seconds between two lines of the log that sum up the traffic.
+    """
+
+    def __init__(self, config: Config, *, summary_interval: float = SUMMARY_INTERVAL) -> None:
+        self._config = config
+        self._summary_interval = summary_interval
+        self._summary = UsageSummary()
+        self._stack = AsyncExitStack()
+        self._watches: set[asyncio.Task[None]] = set()
+        self.health = ServiceHealth()
+        self.components: dict[tuple[Kind, str], Any] = {}
+        """What was started, by kind and id."""
+
+    async def start(self) -> None:
+        """Start everything; ready when it returns.
+
+        Raises:
+            StartError: a component cannot start. What was started before it still has to be stopped.
+            ConfigErrors: a component found a mistake in its configuration that only it can see.
+        """
+        self.health.report(_NAME, "starting")
+        _log.info("starting", version=__version__, pipelines=list(self._config.pipelines))
+        for warning in self._config.warnings:
+            _log.warning("configuration", path=warning.path, remark=warning.message)
+        for id_ in self._extension_order():
+            await self._start(Kind.EXTENSION, id_)
+        for kind in (Kind.EXPORTER, Kind.PROCESSOR):
+            for id_ in self._config.used(kind):
+                await self._start(kind, id_)
+        pipelines = self._pipelines()
+        self._stack.push_async_callback(self._sum_up)
+        summing = asyncio.create_task(self._sum_up_regularly())
+        self._stack.push_async_callback(_ended, summing)
+        for id_ in self._config.used(Kind.RECEIVER):
+            feeds = [pipelines[name] for name, p in self._config.pipelines.items() if id_ in p.receivers]
+            await self._start(Kind.RECEIVER, id_, fan_out(feeds))
+        self._stack.callback(self.health.report, _NAME, "stopping")
+        self.health.report(_NAME, None)
+        _log.info("ready")
+
+    async def failed(self) -> None:
+        """Wait until a component has failed.
+
+        Raises:
+            StartError: one has.
+        """
+        while self._watches:
+            done, self._watches = await asyncio.wait(self._watches, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled() and (error := task.exception()):
+                    raise _named(task.get_name(), error, "has failed") from error
+        await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        """Stop everything that was started: receivers first, storage last.
+
+        Raises:
+            StartError: a component failed while it stopped; the others were stopped all the same.
+        """
+        try:
+            await self._stack.aclose()
+        except Exception as error:
+            raise _named(_NAME, error, "could not stop cleanly") from error
+
+    async def _start(self, kind: Kind, id_: str, consume: Consumer | None = None) -> None:
+        configured = self._config.components[kind][id_]
+        name = f"{kind.value}::{id_}"
+        extensions = {other: c for (k, other), c in self.components.items() if k is Kind.EXTENSION}
+        try:
+            component = configured.factory.build(configured.config, Context(id_, self.health, extensions, consume))
+            entered = await self._stack.enter_async_context(component)
+        except (StartError, ConfigErrors):
+            raise
+        except Exception as error:
+            raise _named(name, error, "cannot start") from error
+        self.components[kind, id_] = entered
+        if isinstance(entered, Watched):
+            task = asyncio.create_task(entered.watch(), name=name)
+            self._watches.add(task)
+            self._stack.push_async_callback(_ended, task)
+        _log.info("started", component=name, **announcement(configured.config, entered))
+
+    def _pipelines(self) -> dict[str, Pipeline]:
+        return {
+            id_: Pipeline(
+                id_,
+                self.components[Kind.PROCESSOR, pipeline.processors[0]],
+                [self.components[Kind.EXPORTER, exporter] for exporter in pipeline.exporters],
+                self._summary,
+            )
+            for id_, pipeline in self._config.pipelines.items()
+        }
+
+    def _extension_order(self) -> list[str]:
+        storages = set(self._storages())
+        return sorted(self._config.used(Kind.EXTENSION), key=lambda id_: id_ not in storages)
+
+    def _storages(self) -> Iterator[str]:
+        for components in self._config.components.values():
+            for configured in components.values():
+                for path, id_ in _references(configured):
+                    if path.rpartition("::")[2] == "storage":
+                        yield id_
+
+    async def _sum_up_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._summary_interval)
+            await self._sum_up()
+
+    async def _sum_up(self) -> None:
+        if counts := self._summary.take():
+            _log.info("usage_summary", **counts)
+
+
+def _references(configured: Configured) -> Iterator[tuple[str, str]]:
+    yield from configured.factory.references(configured.config).items()
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+def _named(name: str, error: BaseException, what: str) -> StartError:
+    if isinstance(error, StartError):
+        return error
+    if isinstance(error, OSError):
+        return StartError(f"{name} {what}: {error.strerror or error}")
+    _log.error("crashed", component=name, exc_info=error)
+    return StartError(f"{name} {what}: {type(error).__name__}: {error}")
