@@ -140,7 +140,8 @@ def settle(connection: sqlite3.Connection, event: MeterEvent, outcome: Outcome, 
                 "WHERE event_id = ?",
                 (now, reason, why, code, request_id, event.event_id),
             )
-            if reason in _RETURNABLE:
+            # After an attempt with an unknown outcome this answer does not say that nothing was counted.
+            if reason in _RETURNABLE and not event.uncertain:
                 _return_windows(connection, event.event_id, reason, now)
         case Retry(why=why, uncertain=uncertain, new_key=new_key):
             _not_settled(connection, event, why, uncertain=uncertain)

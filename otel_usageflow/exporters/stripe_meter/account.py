@@ -1,0 +1,133 @@
+"""What is known of one Stripe account: its meters and its customers, kept up to date in the background."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from otel_usageflow.delivery.retry import Backoff
+from otel_usageflow.errors import Unavailable
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure
+from otel_usageflow.exporters.stripe_meter.directory import Directory
+from otel_usageflow.exporters.stripe_meter.feeding import Meter, Unfit, feeding, refusals
+from otel_usageflow.ledger.freeze import Formula
+from otel_usageflow.ledger.ledger import Ledger
+from otel_usageflow.model.usage import Reason, Terms
+
+_log = structlog.get_logger(__name__)
+
+_TICK = 1.0
+_METERS_WHILE_WAITING = 5.0
+
+
+class Account:
+    """Follows one account. `name` is the connected account, or empty for the key's own."""
+
+    def __init__(
+        self,
+        api: StripeApi,
+        ledger: Ledger,
+        name: str,
+        terms: Sequence[Terms],
+        refresh: timedelta,
+        backoff: Backoff,
+        wake_sender: Callable[[], None],
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self.name = name
+        self.event_names = sorted({term.event_name for term in terms})
+        self._refresh = refresh.total_seconds()
+        self._backoff = backoff
+        self._wake_sender = wake_sender
+        fields = sorted({term.metadata_field for term in terms if term.metadata_field is not None})
+        self.directory = Directory(api, ledger, name, fields, refresh)
+        self._meters: dict[str, Meter] | None = None
+        self._meters_at = 0.0
+        self._told: dict[str, str] = {}
+
+    def meter(self, event_name: str) -> Meter:
+        """The meter to send to. For one that is no longer known, Stripe's defaults: it will say no by itself."""
+        known = self._meters or {}
+        return known.get(event_name) or Meter(event_name, Formula.SUM, active=True)
+
+    def feedings(self) -> dict[tuple[str, str], Formula | Reason]:
+        """How each event name is fed now; without an entry it is not known yet."""
+        if self._meters is None:
+            return {}
+        answers = {}
+        for name in {*self.event_names, *self._meters}:
+            answer = feeding(self._meters.get(name), name, self.name)
+            answers[self.name, name] = answer.reason if isinstance(answer, Unfit) else answer
+        return answers
+
+    async def refuse_unfit_meters(self) -> list[Unfit]:
+        """Read the meters; return those that exist and can never be fed correctly.
+
+        Raises:
+            StripeFailure: they could not be read.
+        """
+        await self._read_meters()
+        return refusals(self._meters or {}, self.event_names, self.name)
+
+    async def follow(self) -> None:
+        """Keep everything up to date until cancelled."""
+        await self._retrying(self.directory.load)
+        while True:
+            await self._retrying(self._update)
+            self._wake_sender()
+            await asyncio.sleep(_TICK)
+
+    async def _retrying(self, work: Callable[[], "asyncio.Future[None] | object"]) -> None:
+        failures = 0
+        while True:
+            try:
+                await work()  # type: ignore[misc]
+            except (*StripeFailure, Unavailable) as error:
+                failures += 1
+                pause = min(self._backoff.delay(failures), 60.0)
+                log = _log.warning if failures == 1 else _log.debug
+                log("stripe_not_readable", account=self.name or "own", why=str(error), retry_in=round(pause, 1))
+                await asyncio.sleep(pause)
+            else:
+                if failures:
+                    _log.info("stripe_readable_again", account=self.name or "own")
+                return
+
+    async def _update(self) -> None:
+        if await self._meters_are_due():
+            await self._read_meters()
+        await self.directory.update()
+
+    async def _meters_are_due(self) -> bool:
+        since = time.monotonic() - self._meters_at
+        if self._meters is None or since >= self._refresh:
+            return True
+        if since < _METERS_WHILE_WAITING:
+            return False
+        waiting = await self._ledger.waiting([Reason.NO_METER], 1)
+        return bool(waiting)
+
+    async def _read_meters(self) -> None:
+        before = self.feedings()
+        meters = await self._api.meters(self.name)
+        # An event name can be on an inactive and on an active meter; the active one counts.
+        self._meters = {meter.event_name: meter for meter in sorted(meters, key=lambda meter: meter.active)}
+        self._meters_at = time.monotonic()
+        for name in self.event_names:
+            self._tell(name, feeding(self._meters.get(name), name, self.name))
+        for (account, name), answer in self.feedings().items():
+            if isinstance(answer, Formula) and before.get((account, name)) is not answer:
+                await self._ledger.reopen_meter(account, name)
+
+    def _tell(self, name: str, answer: Formula | Unfit) -> None:
+        """Say once what is wrong with a meter, and once when it is right again."""
+        if self._told.get(name, "") == (text := str(answer) if isinstance(answer, Unfit) else ""):
+            return
+        self._told[name] = text
+        if isinstance(answer, Unfit):
+            _log.error("meter_cannot_be_fed", event_name=name, why=answer.why, remedy=answer.remedy)
+        else:
+            _log.info("meter_can_be_fed_now", event_name=name)

@@ -1,0 +1,103 @@
+"""What each answer of Stripe means for a meter event: the one table, as a pure function.
+
+Sources: Stripe's API reference on errors, idempotent requests and rate limits; the texts are those that others have
+reported, because v1 gives most refusals of meter events no code.
+"""
+
+import aiohttp
+import stripe
+
+from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
+from otel_usageflow.model.usage import Reason
+
+_DUPLICATE = "already exists with identifier"
+_TEXTS: tuple[tuple[str, Reason], ...] = (
+    ("no active meter", Reason.NO_METER),
+    ("no meter", Reason.NO_METER),
+    ("no such customer", Reason.NO_CUSTOMER),
+    ("days in past", Reason.TOO_OLD),
+    ("days in the past", Reason.TOO_OLD),
+)
+_CODES: dict[str, Reason] = {
+    "no_meter": Reason.NO_METER,
+    "archived_meter": Reason.NO_METER,
+    "meter_event_customer_not_found": Reason.NO_CUSTOMER,
+    "timestamp_too_far_in_past": Reason.TOO_OLD,
+}
+_NOT_YET = ("in future", "in the future")
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """What became of a meter event when sending it raised this."""
+    if not isinstance(error, stripe.StripeError):
+        return Retry(f"no answer: {_named(error)}", uncertain=True, everyone=True)
+    if isinstance(error, stripe.APIConnectionError):
+        return _no_connection(error)
+    status = error.http_status or 0
+    headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
+    why = f"{status} {_message(error)}"
+    said = headers.get("stripe-should-retry")
+    if status == 429:
+        limited = headers.get("stripe-rate-limited-reason")
+        return Retry(f"{why} ({limited})" if limited else why, too_fast=_code(error) != "lock_timeout")
+    if status == 409:
+        return Retry(why, uncertain=True)
+    if status >= 500:
+        if said == "false":
+            return Refused(Reason.REJECTED, why, _code(error), _request_id(error))
+        replayed = headers.get("idempotent-replayed") == "true"
+        return Retry(why, uncertain=True, everyone=status in (502, 503, 504), new_key=replayed)
+    if 200 <= status < 300:
+        return Retry(f"unreadable answer: {why}", uncertain=True, everyone=True)
+    return _refusal(error, status, why, said == "true")
+
+
+def _no_connection(error: stripe.APIConnectionError) -> Retry:
+    """Whether anything was sent: a connection that was never made cannot have been processed."""
+    cause = error.__cause__
+    never_sent = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    return Retry(f"no answer: {_named(cause or error)}", uncertain=not never_sent, everyone=True)
+
+
+def _refusal(error: stripe.StripeError, status: int, why: str, retry: bool) -> Outcome:
+    """A 4xx that is neither about speed nor about a conflict."""
+    message, code = _message(error).lower(), _code(error)
+    if code == "duplicate_meter_event" or _DUPLICATE in message:
+        return Accepted(_request_id(error), duplicate=True)
+    if retry:
+        return Retry(why)
+    reason = _CODES.get(code) or next((reason for text, reason in _TEXTS if text in message), None)
+    if reason is not None and status in (400, 404):
+        return Refused(reason, why, code, _request_id(error))
+    if status == 401:
+        return Halted(why, "check exporters::stripe_meter::api_key: it is wrong, rolled or revoked")
+    if status == 403:
+        return Halted(
+            why,
+            "give the key the permission that the message names, and access to the account; "
+            "see the README for the permissions that are needed",
+        )
+    if status in (404, 405):
+        return Halted(why, "check exporters::stripe_meter::endpoints: this is not Stripe's API")
+    if isinstance(error, stripe.IdempotencyError):
+        return Retry(why, uncertain=True, new_key=True)
+    if status == 402 or any(text in message for text in _NOT_YET):
+        return Retry(why)
+    return Refused(Reason.REJECTED, why, code, _request_id(error))
+
+
+def _code(error: stripe.StripeError) -> str:
+    return str(getattr(error.error, "code", None) or error.code or "")
+
+
+def _message(error: stripe.StripeError) -> str:
+    return str(getattr(error.error, "message", None) or error.user_message or error).strip()
+
+
+def _request_id(error: stripe.StripeError) -> str:
+    return str(error.request_id or "")
+
+
+def _named(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

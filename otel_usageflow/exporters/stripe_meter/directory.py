@@ -1,0 +1,181 @@
+"""The customer directory of one account: listed once, then followed by Stripe's events.
+
+Three ways lead to a customer, in order of trust: the list is complete, the events are fresh, the search is for
+misses only, because it is late and does not tell upper from lower case. What any of them finds is written to the
+ledger, which looks again at the usage that waited for it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from otel_usageflow.exporters.stripe_meter.api import Change, Customer, StripeApi, StripeFailure
+from otel_usageflow.ledger.ledger import CustomerChange, Ledger
+from otel_usageflow.model.usage import Reason
+
+_log = structlog.get_logger(__name__)
+
+_OVERLAP = 600
+"""Seconds that polls for changes overlap: events may appear late, and clocks differ."""
+_EVENTS_KEPT = 29 * 86_400
+"""Stripe lists 30 days of events; an older cursor means listing again."""
+_SECONDS_A_PAGE = 30
+"""A full listing may cost one read per so many seconds on average, so that large directories are listed rarely."""
+_PAGE = 100
+WAITS_FOR_CUSTOMER = (Reason.NO_CUSTOMER, Reason.AMBIGUOUS_CUSTOMER)
+
+
+class Directory:
+    """Keeps one account's directory in the ledger up to date.
+
+    Args:
+        account: the connected account, or empty for the key's own.
+        fields: the metadata fields that policies ask for.
+        refresh: how often everything is listed again, unless that would be too many reads.
+        wall: unix seconds.
+    """
+
+    def __init__(
+        self,
+        api: StripeApi,
+        ledger: Ledger,
+        account: str,
+        fields: Sequence[str],
+        refresh: timedelta,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._ledger = ledger
+        self._account = account
+        self._fields = tuple(fields)
+        self._refresh = refresh.total_seconds()
+        self._wall = wall
+        self._listed: dict[str, float] = {}
+        self._customers = 0
+        self._cursor = 0.0
+        self._polled_at = 0.0
+        self._polled_for: set[tuple[str, str]] = set()
+        self._seen: dict[str, float] = {}
+        self._applied: dict[str, float] = {}
+        self._searched: dict[tuple[str, str], float] = {}
+        self._search_works = True
+
+    @property
+    def complete(self) -> frozenset[str]:
+        """The fields for which every customer is known."""
+        return frozenset(self._listed)
+
+    async def load(self) -> None:
+        """Take up what an earlier life knew; only a directory that was followed without a gap is complete."""
+        state = await self._ledger.directory(self._account)
+        self._cursor = state.cursor
+        self._customers = state.customers
+        if self._wall() - state.cursor < _EVENTS_KEPT:
+            self._listed = {field: at for field, at in state.listed.items() if field in self._fields}
+
+    async def update(self) -> None:
+        """Do whatever is due now.
+
+        Raises:
+            StripeFailure: Stripe did not answer; what was learned before is kept.
+        """
+        if not self._fields:
+            return
+        missing = await self._missing()
+        if self._listing_is_due():
+            await self._list()
+        if self._poll_is_due(missing):
+            await self._poll()
+            self._polled_for = missing
+        await self._search(missing)
+
+    async def _missing(self) -> set[tuple[str, str]]:
+        waiting = await self._ledger.waiting(WAITS_FOR_CUSTOMER, 1_000)
+        return {(w.metadata_field, w.user) for w in waiting if w.account == self._account and w.metadata_field}
+
+    def _listing_is_due(self) -> bool:
+        if len(self._listed) < len(self._fields):
+            return True
+        pause = max(self._refresh, self._customers / _PAGE * _SECONDS_A_PAGE if self._customers > _PAGE else 0)
+        return self._wall() - min(self._listed.values()) >= pause
+
+    def _poll_is_due(self, missing: set[tuple[str, str]]) -> bool:
+        """Often while somebody waits, at once for somebody new, and now and then otherwise."""
+        since = self._wall() - self._polled_at
+        if missing - self._polled_for:
+            return since >= 1
+        return since >= min(self._refresh, 5 if missing else 60)
+
+    async def _list(self) -> None:
+        started = self._wall()
+        generation = int(started)
+        known = 0
+        async for page in self._api.customers(self._account):
+            await self._apply(page, generation)
+            known += len(page)
+            if known % (100 * _PAGE) == 0:
+                _log.info("listing_customers", account=self._account or "own", listed=known)
+        await self._ledger.finish_listing(self._account, self._fields, generation, started)
+        if not self._cursor or started - self._cursor > _EVENTS_KEPT:
+            await self._follow(started)
+        if not self._listed:
+            _log.info("customers_listed", account=self._account or "own", customers=known)
+        self._listed = dict.fromkeys(self._fields, started)
+        self._customers = known
+
+    async def _poll(self) -> None:
+        """Apply the changes since the last poll, oldest first."""
+        self._polled_at = self._wall()
+        fresh: list[Change] = []
+        async for page in self._api.changes(self._account, int(self._cursor - _OVERLAP)):
+            unseen = [change for change in page if change.id not in self._seen]
+            fresh.extend(unseen)
+            if not unseen:
+                break
+        for change in sorted(fresh, key=lambda change: change.created):
+            await self._apply([await self._current(change, fresh)], int(self._wall()))
+            self._applied[change.customer.id] = change.created
+        self._seen.update((change.id, change.created) for change in fresh)
+        if fresh:
+            await self._follow(max(self._cursor, *(change.created for change in fresh)))
+        self._forget(self._cursor - 2 * _OVERLAP)
+
+    async def _current(self, change: Change, fresh: Sequence[Change]) -> Customer:
+        """The customer as it is. Events are not ordered, so with several of one customer only Stripe can tell."""
+        alone = sum(other.customer.id == change.customer.id for other in fresh) == 1
+        newest = change.created > self._applied.get(change.customer.id, 0)
+        if change.customer.deleted or (alone and newest):
+            return change.customer
+        return await self._api.customer(self._account, change.customer.id)
+
+    async def _search(self, missing: set[tuple[str, str]]) -> None:
+        """Look for customers that neither the list nor the events have shown, once per refresh each."""
+        now = self._wall()
+        self._searched = {who: at for who, at in self._searched.items() if now - at < self._refresh}
+        for field, value in sorted(missing - self._searched.keys())[:10]:
+            if not self._search_works:
+                return
+            self._searched[field, value] = now
+            try:
+                found = await self._api.search_customers(self._account, field, value)
+            except StripeFailure as error:
+                # Not everywhere available, and never needed: the list and the events find everybody.
+                self._search_works = False
+                _log.info("customer_search_not_available", account=self._account or "own", why=str(error))
+                return
+            for customer in found:
+                await self._apply([await self._api.customer(self._account, customer)], int(now))
+
+    async def _apply(self, customers: Sequence[Customer], generation: int) -> None:
+        changes = [CustomerChange(c.id, None if c.deleted else c.metadata) for c in customers]
+        await self._ledger.apply_customers(self._account, self._fields, changes, generation)
+
+    async def _follow(self, cursor: float) -> None:
+        self._cursor = cursor
+        await self._ledger.follow(self._account, cursor)
+
+    def _forget(self, before: float) -> None:
+        self._seen = {name: at for name, at in self._seen.items() if at >= before}
+        self._applied = {name: at for name, at in self._applied.items() if at >= before}

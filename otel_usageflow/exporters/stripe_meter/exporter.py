@@ -1,0 +1,171 @@
+"""The exporter: usage goes into the ledger and is acknowledged; from there it goes to Stripe in its own time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from otel_usageflow.component import Context
+from otel_usageflow.delivery.sender import Delivery, Sender
+from otel_usageflow.errors import StartError
+from otel_usageflow.exporters.stripe_meter.account import Account
+from otel_usageflow.exporters.stripe_meter.answers import outcome_of
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, UnexpectedAnswer, connect
+from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
+from otel_usageflow.ledger.ledger import Storage
+from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.outcome import Accepted, Outcome, Refused, Retry
+from otel_usageflow.model.usage import Reason, Terms, UsageBatch
+
+_log = structlog.get_logger(__name__)
+
+_PATIENCE_AT_START = 5.0
+"""Seconds to wait for Stripe at the start. It need not be there: spans are taken without it."""
+
+
+class StripeMeterExporter:
+    """Bills usage through Stripe meter events."""
+
+    def __init__(self, config: StripeMeterConfig, context: Context) -> None:
+        self._config = config
+        self._id = context.id
+        storage: Storage = context.extensions[config.sending_queue.storage]
+        self._ledger = storage.ledger(f"{context.id} {config.mode}", config.aggregation.length)
+        self._terms = tuple(_in_account(terms, config.account) for terms in context.terms)
+        self._accounts: dict[str, Account] = {}
+        self._api: StripeApi | None = None
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sender = Sender(
+            self._ledger,
+            Delivery(
+                send=self._send,
+                rules=self._rules,
+                refused=_tell_refused,
+                backoff=config.retry_on_failure.backoff,
+                calls_per_second=config.calls_per_second,
+                window=config.aggregation.length,
+            ),
+        )
+
+    async def export(self, batch: UsageBatch) -> None:
+        """Return once the usage is in the ledger, on the disk."""
+        if not batch.records and not batch.unflagged:
+            return
+        if self._config.account is not None:
+            records = [r._replace(terms=_in_account(r.terms, self._config.account)) for r in batch.records]
+            batch = UsageBatch(records=records, unflagged=batch.unflagged)
+        committed = await self._ledger.commit(batch, time.time())
+        if committed.billed and self._config.aggregation.one_by_one:
+            self._sender.wake()
+
+    async def watch(self) -> None:
+        """Run until one of the background tasks fails, which they never should."""
+        for done in asyncio.as_completed(self._tasks):
+            await done
+
+    async def __aenter__(self) -> Self:
+        self._api = await self._stack.enter_async_context(connect(self._config))
+        names = {terms.account or "" for terms in self._terms} or {self._config.account or ""}
+        for name in sorted(names):
+            self._accounts[name] = Account(
+                self._api,
+                self._ledger,
+                name,
+                [terms for terms in self._terms if (terms.account or "") == name],
+                self._config.customers.refresh,
+                self._config.retry_on_failure.backoff,
+                self._sender.wake,
+            )
+        try:
+            await self._refuse_unfit_meters()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._tasks = [
+            asyncio.create_task(self._sender.run(), name=f"{self._id} sender"),
+            *(
+                asyncio.create_task(account.follow(), name=f"{self._id} {account.name or 'own'} account")
+                for account in self._accounts.values()
+            ),
+        ]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sender.stop()
+        sender, *followers = self._tasks
+        for follower in followers:
+            follower.cancel()
+        try:
+            await asyncio.gather(sender, return_exceptions=True)
+            await asyncio.gather(*followers, return_exceptions=True)
+        finally:
+            await self._stack.aclose()
+
+    async def _refuse_unfit_meters(self) -> None:
+        """Do not start with a meter that would be fed wrongly; a Stripe that does not answer is no reason."""
+        unfit: list[str] = []
+        for account in self._accounts.values():
+            try:
+                async with asyncio.timeout(_PATIENCE_AT_START):
+                    unfit.extend(map(str, await account.refuse_unfit_meters()))
+            except (*StripeFailure, TimeoutError) as error:
+                _log.warning(
+                    "stripe_not_readable_at_start",
+                    account=account.name or "own",
+                    why=str(error) or type(error).__name__,
+                    meaning="spans are taken and kept; nothing is sent until the meters are known",
+                )
+        if unfit:
+            raise StartError("\n".join(f"exporters::{self._id}: {text}" for text in unfit))
+
+    async def _send(self, event: MeterEvent) -> Outcome:
+        assert self._api is not None  # entered before anything is sent
+        account = self._accounts.get(event.account)
+        if account is None:
+            return Retry(f"account {event.account!r} is in no policy any more")
+        try:
+            return Accepted(await self._api.create_meter_event(event, account.meter(event.event_name)))
+        except UnexpectedAnswer as error:
+            return Retry(str(error), uncertain=True, everyone=True)
+        except StripeFailure as error:
+            return outcome_of(error)
+
+    def _rules(self, busy: Callable[[Lane], bool]) -> FreezeRules:
+        meters: dict[tuple[str, str], Formula | Reason] = {}
+        listed: set[tuple[str, str]] = set()
+        for account in self._accounts.values():
+            meters.update(account.feedings())
+            listed.update((account.name, field) for field in account.directory.complete)
+        return FreezeRules(
+            now=time.time(),
+            max_window=int(self._config.aggregation.max_window.total_seconds()),
+            one_by_one=self._config.aggregation.one_by_one,
+            meters=meters,
+            listed=listed,
+            busy=busy,
+        )
+
+
+def _in_account(terms: Terms, account: str | None) -> Terms:
+    if terms.account is not None or account is None:
+        return terms
+    return Terms(terms.policy, terms.event_name, terms.metadata_field, account)
+
+
+def _tell_refused(event: MeterEvent, outcome: Refused) -> None:
+    _log.error(
+        "meter_event_refused",
+        event_name=event.event_name,
+        identifier=event.identifier,
+        reason=outcome.reason,
+        why=outcome.why,
+        request_id=outcome.request_id,
+    )
