@@ -30,7 +30,9 @@ _NODE = _each("node-http express fastify", "current old http dup")
 _ASGI_OLD = _each("fastapi starlette", "old")
 _NO_PATH = _each("django-wsgiref", "http")
 _DECODED_PATH = (
-    _each("flask django", "http") | _each("fastapi starlette", "old http dup") | _each("django-wsgiref", "old dup")
+    _each("flask django", "http")
+    | _each("fastapi starlette", "old http dup native")
+    | _each("django-wsgiref", "old dup")
 )
 
 _DECODED_QUERY = "the instrumentation decodes the query before it puts it into http.url, the only place that has it"

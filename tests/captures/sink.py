@@ -1,11 +1,12 @@
 """The smallest OTLP/HTTP receiver: keeps the body of every `POST /v1/traces` as it came.
 
-`python tests/captures/sink.py FILE` runs it by itself on 127.0.0.1:4318 and appends to FILE, for recording
-the spans of an API of one's own; see docs/capturing.md.
+`python tests/captures/sink.py FILE` runs it by itself on 127.0.0.1:4318 until Ctrl-C and appends to FILE, for
+recording the spans of an API of one's own; see docs/capturing.md.
 """
 
 import gzip
 import sys
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -78,4 +79,7 @@ class Sink:
 
 
 if __name__ == "__main__":
-    Sink(port=4318, into=Path(sys.argv[1])).serve()
+    if len(sys.argv) != 2:
+        sys.exit("usage: python sink.py FILE")
+    with suppress(KeyboardInterrupt):
+        Sink(port=4318, into=Path(sys.argv[1])).serve()

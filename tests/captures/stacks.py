@@ -44,7 +44,7 @@ class Capture:
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/json" if self.json else "http/protobuf",
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": HEADERS,
             "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS": SANITIZED,
-            "CAPTURES_HEADERS": HEADERS,  # Node's instrumentation takes both lists in code only
+            "CAPTURES_HEADERS": HEADERS,  # for where the two lists are code
             "CAPTURES_SANITIZED_HEADERS": SANITIZED,
         }
         opt_in = CONVENTIONS.get(self.conventions)
@@ -67,7 +67,8 @@ CAPTURES: tuple[Capture, ...] = (
     *_python("flask", "flask_app.py"),
     *_python("django", "django_app.py", "gunicorn"),
     *_python("django-wsgiref", "django_app.py", "wsgiref"),
-    *_python("fastapi", "fastapi_app.py"),
+    *_python("fastapi", "fastapi_app.py", "contrib"),
+    Capture("fastapi", "native", "python", ("fastapi_app.py", "native")),
     *_python("starlette", "starlette_app.py"),
     *_node("node-http", json=True),
     *_node("express"),

@@ -1,8 +1,11 @@
 """FastAPI with another FastAPI app mounted below /mounted.
 
-The contrib instrumentation is on the outer app only, as its documentation shows, and FastAPI's own telemetry
-takes the mounted one for a second server: two SERVER spans in unrelated traces for one request.
+`python fastapi_app.py contrib`: the contrib instrumentation is on the outer app only, as its documentation shows,
+and FastAPI's own telemetry takes the mounted one for a second server: two SERVER spans in unrelated traces for
+one request. `python fastapi_app.py native`: FastAPI's own telemetry alone, which captures no headers.
 """
+
+import sys
 
 import answers
 import asgi
@@ -10,8 +13,11 @@ import telemetry
 from fastapi import Depends, FastAPI, Request, Response
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
+NATIVE = sys.argv[1] == "native"
+
 provider = telemetry.start()
-app = FastAPI()
+# Without its operation spans, or else what a handler sets would land on one of them.
+app = FastAPI(telemetry={"operation_spans": False})
 mounted = FastAPI()
 
 
@@ -86,5 +92,8 @@ async def mounted_items() -> Response:
 
 
 app.mount("/mounted", mounted)
-FastAPIInstrumentor.instrument_app(app)
+if NATIVE:
+    app.add_middleware(telemetry.KeepHeaders)
+else:
+    FastAPIInstrumentor.instrument_app(app)
 asgi.serve(app, provider)
