@@ -63,8 +63,9 @@ class Grpc(ConfigModel):
     endpoint: Endpoint = HostPort("127.0.0.1", 4317)
     max_recv_msg_size_mib: Annotated[int, Field(ge=1, le=1024)] = 64
     """The size of one request after decompression, in MiB."""
-    max_concurrent_streams: Annotated[int, Field(ge=1)] = 100
-    """Calls in flight on one connection; clients hold back the others."""
+    max_concurrent_streams: Annotated[int, Field(ge=1)] | None = None
+    """Calls in flight on one connection, without limit by default: gRPC clients that stand at the limit get an
+    UNAVAILABLE now and then, which is safe but costs them a retry."""
     keepalive: Keepalive = Keepalive()
     tls: Tls | None = None
     auth: Auth | None = None

@@ -35,8 +35,9 @@ def server_options(config: Grpc) -> list[tuple[str, int]]:
         # On by default on Linux: a second process would bind the same port and take a share of the connections.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", config.max_recv_msg_size_mib * 1024 * 1024),
-        ("grpc.max_concurrent_streams", config.max_concurrent_streams),
     ]
+    if config.max_concurrent_streams is not None:
+        options.append(("grpc.max_concurrent_streams", config.max_concurrent_streams))
     server, policy = config.keepalive.server_parameters, config.keepalive.enforcement_policy
     times = {
         "grpc.max_connection_idle_ms": server.max_connection_idle,
