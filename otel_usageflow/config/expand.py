@@ -74,7 +74,7 @@ def _expand(tree: Any, place: Place, environment: Mapping[str, str], result: Exp
         value = read_yaml(text)
     except NotYaml:
         return text
-    if isinstance(value, str):
+    if isinstance(value, str) or (value is None and text.lstrip().startswith("#")):
         return text
     result.texts[place] = text
     return value

@@ -38,6 +38,6 @@ def redacted(written: Mapping[str, Any], secrets: Iterable[Place]) -> str:
     """Write a configuration as YAML that reads back as itself, but for its secrets."""
     tree: Any = dict(written)
     for place in secrets:
-        if value_at(tree, place) is not None:
+        if value_at(tree, place) not in (None, ""):
             tree = replaced(tree, place, REDACTED)
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)

@@ -13,7 +13,7 @@ from otel_usageflow.service.service import Service
 from otel_usageflow.service.signals import leave_now, stop_on_signals
 
 DRAIN = 8.0
-"""Seconds from the signal to the end of the process: three quarters of them for a graceful stop, then a forced one."""
+"""Seconds from the signal to the end of the process: three quarters for a graceful stop, then a forced one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ def run(config: Config) -> int:
     except StartError as error:
         _log.error("failed", error=str(error))
         return 2
-    except Exception:
+    except Exception:  # noqa: BLE001  (whatever it was, the exit status is 2)
         _log.exception("crashed")
         return 2
     finally:

@@ -1,6 +1,6 @@
 """The service: every component that the configuration uses, started in order and stopped in the opposite order.
 
-Extensions come first (storage before the others), then exporters, processors and, last, receivers: nobody
+Extensions come first (storage before the others), then processors, exporters and, last, receivers: nobody
 takes spans before there is a place for them, and on the way out no place closes before its last spans came.
 """
 
@@ -16,6 +16,7 @@ from otel_usageflow import __version__
 from otel_usageflow.component import Consumer, Context, Kind, Watched
 from otel_usageflow.config.model import Config, Configured
 from otel_usageflow.errors import ConfigErrors, StartError
+from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
 from otel_usageflow.service.health import ServiceHealth
 from otel_usageflow.service.pipeline import Pipeline, fan_out
@@ -58,7 +59,7 @@ class Service:
             _log.warning("configuration", path=warning.path, remark=warning.message)
         for id_ in self._extension_order():
             await self._start(Kind.EXTENSION, id_)
-        for kind in (Kind.EXPORTER, Kind.PROCESSOR):
+        for kind in (Kind.PROCESSOR, Kind.EXPORTER):  # exporters are told what the processors bill
             for id_ in self._config.used(kind):
                 await self._start(kind, id_)
         pipelines = self._pipelines()
@@ -101,7 +102,9 @@ class Service:
         name = f"{kind.value}::{id_}"
         extensions = {other: c for (k, other), c in self.components.items() if k is Kind.EXTENSION}
         try:
-            component = configured.factory.build(configured.config, Context(id_, self.health, extensions, consume))
+            terms = self._terms(id_) if kind is Kind.EXPORTER else ()
+            context = Context(id_, self.health, extensions, consume, terms)
+            component = configured.factory.build(configured.config, context)
             entered = await self._stack.enter_async_context(component)
         except (StartError, ConfigErrors):
             raise
@@ -113,6 +116,11 @@ class Service:
             self._watches.add(task)
             self._stack.push_async_callback(_ended, task)
         _log.info("started", component=name, **announcement(configured.config, entered))
+
+    def _terms(self, exporter: str) -> tuple[Terms, ...]:
+        """What the policies bill whose usage this exporter gets."""
+        feeding = [id_ for p in self._config.pipelines.values() if exporter in p.exporters for id_ in p.processors]
+        return tuple(terms for id_ in dict.fromkeys(feeding) for terms in self.components[Kind.PROCESSOR, id_].terms)
 
     def _pipelines(self) -> dict[str, Pipeline]:
         return {
