@@ -1,0 +1,128 @@
+"""A policy as it is written in the configuration."""
+
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, Field, StringConstraints, WrapValidator, field_validator, model_validator
+
+from otel_usageflow.config.types import ConfigModel
+from otel_usageflow.policy.endpoint import parse_endpoint_text
+from otel_usageflow.policy.fields import (
+    Comparables,
+    FixedQuantity,
+    Name,
+    Names,
+    OneOrMany,
+    Statuses,
+    fixed_quantity,
+)
+from otel_usageflow.policy.http import host_only
+from otel_usageflow.policy.sources.body import BODY_ATTRIBUTE
+from otel_usageflow.policy.sources.catalogue import UserSource
+
+RESERVED_PAYLOAD: Final = frozenset({"stripe_customer_id", "value"})
+"""Keys of a meter event that say who and how much, in Stripe's default names."""
+
+
+def _endpoint(value: str) -> str:
+    parse_endpoint_text(value)
+    return value
+
+
+def _host(value: str) -> str:
+    if "/" in value:
+        raise ValueError(f"{value!r} is not a host; write only the name, as in api.example.com")
+    return host_only(value)
+
+
+EndpointText = Annotated[str, AfterValidator(_endpoint)]
+Hosts = Annotated[tuple[Annotated[Name, AfterValidator(_host)], ...], OneOrMany()]
+
+
+class MatchConfig(ConfigModel):
+    """What narrows a policy beyond its endpoint; all that is written must hold."""
+
+    service: Names | None = Field(default=None, description="service.name of the resource")
+    scope: Names | None = Field(default=None, description="the instrumentation scope's name")
+    host: Hosts | None = Field(default=None, description="the host that was asked for, without its port")
+    attributes: dict[Name, Comparables] = Field(
+        default={}, description="attribute of the span, or else of the resource -> one or several values"
+    )
+
+
+class CustomerConfig(ConfigModel):
+    """How the user leads to the Stripe customer."""
+
+    metadata_field: Name | None = Field(default=None, description="the customer metadata field that holds the user")
+    id: bool = Field(default=False, description="true where the user is a Stripe customer id already")
+
+    @model_validator(mode="after")
+    def _either(self) -> "CustomerConfig":
+        if (self.metadata_field is None) == (not self.id):
+            raise ValueError(
+                "write either metadata_field: NAME, or id: true when the user already is a Stripe customer id"
+            )
+        return self
+
+
+class AttributeConfig(ConfigModel):
+    """A value taken from an attribute."""
+
+    attribute: Name
+
+
+class QuantityConfig(ConfigModel):
+    """A quantity taken from one span attribute, or summed over several."""
+
+    attribute: Name | None = None
+    attributes: Names | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> "QuantityConfig":
+        if (self.attribute is None) == (self.attributes is None):
+            raise ValueError("write either attribute: KEY or attributes: [KEY, ...]")
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The attributes that are summed."""
+        return self.attributes or (self.attribute or "",)
+
+
+def _quantity(value: Any, _handler: Any) -> Any:
+    if isinstance(value, QuantityConfig):
+        return value
+    return QuantityConfig.model_validate(value) if isinstance(value, dict) else fixed_quantity(value)
+
+
+QuantityRule = Annotated[FixedQuantity | QuantityConfig, WrapValidator(_quantity)]
+"""An int or Decimal, or where to find it."""
+
+
+class PolicyConfig(ConfigModel):
+    """One policy: which requests, whose they are, and what they are billed as."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]+$")] = Field(description="unique")
+    endpoint: Annotated[tuple[EndpointText, ...], OneOrMany()] = Field(
+        description="METHOD /path, or a list of them", examples=["POST /v1/chat/completions"]
+    )
+    match: MatchConfig = MatchConfig()
+    status: Statuses = Field(default=("2xx",), description="which HTTP statuses are billed")
+    user: Annotated[tuple[UserSource, ...], OneOrMany()] = Field(
+        description="where the user is found; a list is tried in order"
+    )
+    customer: CustomerConfig
+    event_name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)] = Field(
+        description="the event name of the Stripe meter"
+    )
+    quantity: QuantityRule = Field(default=1, description="how much one request counts")
+    payload: dict[Name, AttributeConfig] = Field(default={}, description="further keys for the meter event")
+    account: Name | None = Field(default=None, description="the Stripe connected account; the exporter's by default")
+    body_attribute: Name = Field(default=BODY_ATTRIBUTE, description="the attribute that holds the request's body")
+
+    @field_validator("payload")
+    @classmethod
+    def _no_reserved_key(cls, value: dict[str, AttributeConfig]) -> dict[str, AttributeConfig]:
+        for key in value:
+            if key in RESERVED_PAYLOAD:
+                raise ValueError(f"{key} is what Stripe reads the customer and the quantity from; choose another key")
+        return value

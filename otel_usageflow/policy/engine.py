@@ -1,0 +1,200 @@
+"""The policies at work: from an export request to usage.
+
+A span passes these questions in order, the cheapest first: is it a SERVER span; of a scope that counts; with valid
+ids; entering its process; HTTP; on whose endpoint; under which policies. Only what a policy asks for is decoded.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from otel_usageflow.model.attributes import Found, Wanted, name_of, read
+from otel_usageflow.model.spans import (
+    PARENT_KNOWN,
+    PARENT_REMOTE,
+    SERVER,
+    decode_request,
+    ended_ns,
+    has_valid_ids,
+    parent_of,
+)
+from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
+from otel_usageflow.policy import http
+from otel_usageflow.policy.match import Selection, holds
+from otel_usageflow.policy.nesting import SpanIdentity, drop_inner
+from otel_usageflow.policy.paths import PathTree
+from otel_usageflow.policy.policy import Policy
+from otel_usageflow.policy.request import HttpRequest, Origin
+from otel_usageflow.policy.text import plain_text
+from otel_usageflow.proto.spans.v1.spans_pb2 import Request, ResourceSpans, ScopeSpans, Span
+
+SERVICE = "service.name"
+MAX_SEEN = 64
+"""Attribute names that a record without a user keeps."""
+MAX_NAME_LENGTH = 100
+"""Characters that are kept of each."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """One export request while it is being worked on."""
+
+    batch: UsageBatch
+    received_ns: int
+    seen: set[SpanIdentity] | None
+    """The spans so far, where a span that comes twice is to count once."""
+    undecided: list[tuple[Span, Origin]]
+    """SERVER spans that may be the inner ones of a request."""
+
+
+class PolicyEngine:
+    """All policies of one processor, compiled. Keeps no state between requests; may be used by several threads."""
+
+    def __init__(self, policies: Sequence[Policy], exclude_scopes: frozenset[str] = frozenset()) -> None:
+        self._policies = tuple(policies)
+        self._excluded = exclude_scopes
+        conditions = {index: policy.conditions for index, policy in enumerate(policies)}
+        entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
+        self._tree = PathTree(entries, lambda chosen: Selection(chosen, conditions))
+        self._span_keys = Wanted(http.BASE_KEYS.union(*(policy.span_keys for policy in policies)))
+        self._resource_keys = Wanted(frozenset({SERVICE}).union(*(policy.resource_keys for policy in policies)))
+
+    def evaluate(self, payload: bytes, received_ns: int, *, once: bool = False) -> UsageBatch:
+        """Decide what is billed in one or several concatenated `ExportTraceServiceRequest`.
+
+        Args:
+            payload: the message, serialized.
+            received_ns: now, in nanoseconds since 1970.
+            once: count a span that the payload holds twice once. The ledger does this across payloads.
+
+        Raises:
+            InvalidData: the payload is no such message.
+        """
+        return self.evaluate_request(decode_request(payload), received_ns, once=once)
+
+    def evaluate_request(self, request: Request, received_ns: int, *, once: bool = False) -> UsageBatch:
+        """The same for a message that is decoded already."""
+        work = _Work(UsageBatch(), received_ns, set() if once else None, [])
+        for resource_spans in request.resource_spans:
+            self._read_resource(resource_spans, work)
+        if work.undecided:
+            inner = drop_inner(work.batch.unflagged)
+            for span, origin in work.undecided:
+                if (span.trace_id, span.span_id) not in inner:
+                    self._bill(span, origin, work)
+        return work.batch
+
+    def _read_resource(self, resource_spans: ResourceSpans, work: _Work) -> None:
+        resource: Found | None = None
+        service = ""
+        for scope_spans in resource_spans.scope_spans:
+            spans = self._fresh(scope_spans, work)
+            scope = scope_spans.scope.name.decode("utf-8", "replace")
+            if scope in self._excluded:
+                continue
+            servers = [span for span in spans if span.kind == SERVER]
+            if servers and resource is None:
+                resource = self._resource_keys.find(resource_spans.resource.attributes)
+                service = _clean(plain_text(read(resource, SERVICE)))
+            if resource is not None:
+                origin = Origin(resource, service, scope)
+                for span in servers:
+                    self._classify(span, origin, work)
+
+    def _fresh(self, scope_spans: ScopeSpans, work: _Work) -> Sequence[Span]:
+        """Count the spans, and leave out those that came before, if that is asked for."""
+        spans: Sequence[Span] = scope_spans.spans
+        if work.seen is not None:
+            spans = list(_unseen(spans, work.seen))
+        work.batch.spans += len(spans)
+        return spans
+
+    def _classify(self, span: Span, origin: Origin, work: _Work) -> None:
+        trace_id, span_id = span.trace_id, span.span_id
+        if not has_valid_ids(trace_id, span_id) or len(span.parent_span_id) not in (0, 8):
+            work.batch.malformed += 1
+            return
+        flags = span.flags
+        if flags & PARENT_KNOWN:
+            if flags & PARENT_REMOTE or not parent_of(span):
+                self._bill(span, origin, work)
+            return
+        ended = ended_ns(span)
+        work.batch.unflagged.append(UnflaggedSpan(trace_id, span_id, parent_of(span), origin.service, ended))
+        work.undecided.append((span, origin))
+
+    def _bill(self, span: Span, origin: Origin, work: _Work) -> None:
+        found = self._span_keys.find(span.attributes)
+        if not http.is_http(found):
+            return
+        batch = work.batch
+        batch.requests += 1
+        request = HttpRequest(span, found, origin)
+        taken: set[str] = set()
+        for index in self._candidates(request):
+            policy = self._policies[index]
+            event_name = policy.terms.event_name
+            if event_name in taken or not holds(policy.conditions, request):
+                continue
+            taken.add(event_name)
+            if request.status not in policy.statuses:
+                batch.unbilled[policy.terms.policy, "status"] += 1
+            else:
+                batch.records.append(_record(policy, request, work.received_ns))
+        if not taken:
+            batch.unmatched += 1
+
+    def _candidates(self, request: HttpRequest) -> Sequence[int]:
+        """The policies whose endpoint fits, in order; some whose `match` does not hold are left out already."""
+        if request.path is not None:
+            leaves = self._tree.by_path(request.path)
+        else:
+            leaves = self._tree.by_route(http.route(request.found))
+        if len(leaves) == 1:
+            return leaves[0].of(request.method).pick(request)
+        return sorted({index for leaf in leaves for index in leaf.of(request.method).pick(request)})
+
+
+def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageRecord:
+    user, source = policy.user(request)
+    quantity = policy.quantity if policy.quantity is not None else policy.measure(request)
+    span = request.span
+    ended = ended_ns(span)
+    reason: Reason | None = None
+    seen: tuple[str, ...] = ()
+    if user is None:
+        reason, seen = Reason.NO_USER, _names(span)
+    elif quantity is None:
+        reason = Reason.BAD_QUANTITY
+    return UsageRecord(
+        span.trace_id,
+        span.span_id,
+        ended,
+        min(ended, received_ns),
+        policy.terms,
+        user,
+        source,
+        quantity,
+        policy.payload(request) if policy.payload_keys else (),
+        reason,
+        seen,
+    )
+
+
+def _names(span: Span) -> tuple[str, ...]:
+    """The names of the attributes that the span carries, bounded, sorted."""
+    names = sorted({name_of(raw)[:MAX_NAME_LENGTH] for raw in span.attributes[: 4 * MAX_SEEN]})
+    return tuple(names[:MAX_SEEN])
+
+
+def _unseen(spans: Sequence[Span], seen: set[SpanIdentity]) -> Iterator[Span]:
+    for span in spans:
+        identity = (span.trace_id, span.span_id)
+        if has_valid_ids(*identity):
+            if identity in seen:
+                continue
+            seen.add(identity)
+        yield span
+
+
+def _clean(text: str | None) -> str:
+    return "" if text is None else text

@@ -1,0 +1,175 @@
+"""What a span says about its HTTP request, in old and new semantic conventions alike.
+
+The new names win where a span has both (`http/dup`). Sources: semantic-conventions docs/http/http-spans.md and
+docs/non-normative/http-migration.md.
+"""
+
+from typing import Final
+from urllib.parse import unquote, unquote_plus
+
+from otel_usageflow.model.attributes import Found, Value, read
+from otel_usageflow.policy.text import one_text
+
+METHODS: Final = ("http.request.method", "http.method")
+STATUSES: Final = ("http.response.status_code", "http.status_code")
+URLS: Final = ("url.full", "http.url")
+RPC: Final = ("rpc.system", "rpc.system.name")
+HTTP_KEYS: Final = frozenset({*METHODS, *STATUSES, *URLS, "url.path", "http.target", "http.route"})
+"""A span with any of these is an HTTP request, unless it has one of `RPC`."""
+BASE_KEYS: Final = HTTP_KEYS | {*RPC, "http.request.method_original"}
+"""What is read from every SERVER span."""
+QUERY_KEYS: Final = frozenset({"url.query", "http.target", *URLS})
+HOST_KEYS: Final = frozenset({"server.address", "http.host", "net.host.name", "http.server_name", *URLS})
+
+# These decode the query before they put it into http.url: a plus in it may have been a plus or a space, a percent
+# sign may be a percent sign, and nobody is guessed.
+_DECODED_URL_SCOPES: Final = frozenset(
+    f"opentelemetry.instrumentation.{name}" for name in ("asgi", "fastapi", "starlette")
+)
+
+
+def is_http(found: Found) -> bool:
+    """Whether a SERVER span with these attributes is an HTTP request; a gRPC call is none."""
+    return not HTTP_KEYS.isdisjoint(found) and "rpc.system" not in found and "rpc.system.name" not in found
+
+
+def method(found: Found) -> str | None:
+    """The method in capitals, also one that the conventions do not know."""
+    name = _first(found, METHODS)
+    if name == "_OTHER":
+        name = _text(found, "http.request.method_original") or name
+    return name.upper() if name else None
+
+
+def status(found: Found) -> int | None:
+    """The response's status code; None if the request ended without one, or if it is none (Envoy's 0)."""
+    for key in STATUSES:
+        if key in found:
+            code = _code(read(found, key))
+            if code is not None:
+                return code
+    return None
+
+
+def path(found: Found) -> str | None:
+    """The path as it was sent, percent-encoded; None if the span has none."""
+    text = _text(found, "url.path")
+    if text:
+        return text
+    target = _text(found, "http.target")
+    if target:
+        if not target.startswith("/") and "://" in target.partition("?")[0]:  # absolute form, to a proxy
+            target = _path_of_url(target)
+        target = target.partition("#")[0].partition("?")[0]
+        if target:
+            return target
+    for key in URLS:
+        url = _text(found, key)
+        if url:
+            return _path_of_url(url)
+    return None
+
+
+def route(found: Found) -> str | None:
+    """The framework's route template, in the framework's own spelling."""
+    return _text(found, "http.route") or None
+
+
+def host(found: Found) -> str | None:
+    """The host that was asked for, in lower case and without its port."""
+    name = _text(found, "server.address")
+    if not name:
+        for key in URLS:
+            url = _text(found, key)
+            if url and "://" in url:
+                name = _authority(url)
+                break
+    name = name or _first(found, ("http.host", "net.host.name", "http.server_name"))
+    return host_only(name) if name else None
+
+
+def host_only(name: str) -> str:
+    """A host in lower case, without port, brackets and the root's dot."""
+    name = name.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    head, colon, port = name.rpartition(":")
+    if colon and ":" not in head and (port.isdigit() or not port):
+        name = head
+    return name.removesuffix(".")
+
+
+def query_values(found: Found, scope: str, name: str) -> list[Value]:
+    """All values that the query has under this name, decoded; bytes where they are not UTF-8."""
+    query = _text(found, "url.query") or ""
+    decoded = False
+    if not query:
+        query = (_text(found, "http.target") or "").partition("#")[0].partition("?")[2]
+    for key in URLS:
+        if not query:
+            query = (_text(found, key) or "").partition("#")[0].partition("?")[2]
+            decoded = bool(query) and key == "http.url" and scope in _DECODED_URL_SCOPES
+    values: list[Value] = []
+    for pair in query.removeprefix("?").split("&"):
+        raw_name, _, raw_value = pair.partition("=")
+        if decoded:
+            if raw_name == name:
+                values.append(None if "+" in raw_value or "%" in raw_value else raw_value)
+        elif unquote_plus(raw_name, errors="surrogateescape") == name:
+            values.append(unquote_plus(raw_value, errors="surrogateescape"))
+    return values
+
+
+def path_segments(text: str) -> list[str]:
+    """Split a path into decoded segments; one trailing slash is ignored, broken UTF-8 is kept as escapes."""
+    text = text.removeprefix("/").removesuffix("/")
+    if not text:
+        return []
+    segments = text.split("/")
+    if "%" in text:
+        return [unquote(segment, errors="surrogateescape") if "%" in segment else segment for segment in segments]
+    return segments
+
+
+def _text(found: Found, key: str) -> str | None:
+    """One attribute as it stands; None if it is missing or not one text."""
+    if key not in found:
+        return None
+    value = read(found, key)
+    return value if isinstance(value, str) else one_text((value,))
+
+
+def _first(found: Found, keys: tuple[str, ...]) -> str | None:
+    for key in keys:
+        if text := _text(found, key):
+            return text
+    return None
+
+
+def _code(value: Value) -> int | None:
+    if isinstance(value, list):
+        value = value[0] if len(value) == 1 else None
+    if isinstance(value, str):
+        value = value.strip()
+        value = int(value) if len(value) == 3 and value.isascii() and value.isdigit() else None
+    elif isinstance(value, float):
+        value = int(value) if value in _CODES else None
+    return value if isinstance(value, int) and 100 <= value <= 599 else None
+
+
+_CODES: Final = range(100, 600)
+
+
+def _authority(url: str) -> str:
+    rest = url.partition("://")[2]
+    for end in "/?#":
+        rest = rest.partition(end)[0]
+    return rest.rpartition("@")[2]
+
+
+def _path_of_url(url: str) -> str:
+    rest = url.partition("#")[0].partition("?")[0]
+    if "://" not in rest:
+        return rest or "/"
+    slash = rest.partition("://")[2].partition("/")
+    return slash[1] + slash[2] or "/"

@@ -1,0 +1,102 @@
+"""A policy, compiled: everything that its configuration says, ready to be asked about a request."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from otel_usageflow.model.usage import Quantity, Terms
+from otel_usageflow.policy.config import MatchConfig, PolicyConfig, QuantityConfig
+from otel_usageflow.policy.endpoint import Endpoint, parse_endpoint_text
+from otel_usageflow.policy.fields import allowed_statuses
+from otel_usageflow.policy.http import HOST_KEYS
+from otel_usageflow.policy.match import Condition, attribute_is, host_is, scope_is, service_is
+from otel_usageflow.policy.quantity import bounded_total, exact
+from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy.sources.source import Reader, Setting
+from otel_usageflow.policy.text import plain_text
+
+MAX_PAYLOAD_LENGTH = 100
+"""Characters of a payload value; Stripe takes no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One compiled policy."""
+
+    terms: Terms
+    endpoints: tuple[Endpoint, ...]
+    conditions: tuple[Condition, ...]
+    statuses: frozenset[int | None]
+    readers: tuple[Reader, ...]
+    quantity: Quantity | None
+    """The fixed quantity, or None if `measure` has to be asked."""
+    measure: Callable[[HttpRequest], Quantity | None]
+    """The request's quantity, or None if it has none that can be billed."""
+    payload_keys: tuple[tuple[str, str], ...]
+    """(key in the meter event, attribute), sorted by key."""
+    span_keys: frozenset[str]
+    resource_keys: frozenset[str]
+
+    def user(self, request: HttpRequest) -> tuple[str | None, str | None]:
+        """The user and where it was found, or two None."""
+        for reader in self.readers:
+            user = reader.read(request)
+            if user is not None:
+                return user, reader.label
+        return None, None
+
+    def payload(self, request: HttpRequest) -> tuple[tuple[str, str], ...]:
+        """The further keys for the meter event; those without a value are left out."""
+        return tuple(
+            (name, text[:MAX_PAYLOAD_LENGTH])
+            for name, key in self.payload_keys
+            if (text := plain_text(request.span_value(key)) or plain_text(request.resource_value(key)))
+        )
+
+
+def compile_policy(config: PolicyConfig, placeholders: frozenset[str]) -> Policy:
+    """Prepare one policy.
+
+    Raises:
+        ValueError: a key file cannot be used; the message says which and why.
+    """
+    endpoints = tuple(parse_endpoint_text(text) for text in config.endpoint)
+    setting = Setting(placeholders, endpoints, config.body_attribute)
+    readers = tuple(source.reader(setting) for source in config.user)
+    payload_keys = tuple(sorted((name, rule.attribute) for name, rule in config.payload.items()))
+    both = frozenset({*config.match.attributes, *(key for _, key in payload_keys)})
+    quantity = config.quantity
+    measured = quantity.keys if isinstance(quantity, QuantityConfig) else ()
+    return Policy(
+        terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account),
+        endpoints=endpoints,
+        conditions=tuple(_conditions(config.match)),
+        statuses=allowed_statuses(config.status),
+        readers=readers,
+        quantity=None if isinstance(quantity, QuantityConfig) else quantity,
+        measure=_measure(measured),
+        payload_keys=payload_keys,
+        span_keys=both.union(
+            measured, HOST_KEYS if config.match.host else (), *(reader.span_keys for reader in readers)
+        ),
+        resource_keys=both.union(*(reader.resource_keys for reader in readers)),
+    )
+
+
+def _conditions(match: MatchConfig) -> Iterator[Condition]:
+    if match.service:
+        yield service_is(match.service)
+    if match.scope:
+        yield scope_is(match.scope)
+    if match.host:
+        yield host_is(match.host)
+    for key, texts in match.attributes.items():
+        yield attribute_is(key, texts)
+
+
+def _measure(keys: tuple[str, ...]) -> Callable[[HttpRequest], Quantity | None]:
+    def measure(request: HttpRequest) -> Quantity | None:
+        amounts = [exact(request.span_value(key)) for key in keys]
+        known = [amount for amount in amounts if amount is not None]
+        return bounded_total(known) if len(known) == len(amounts) else None
+
+    return measure

@@ -1,0 +1,54 @@
+"""One HTTP request as policies see it: a SERVER span, its resource and its scope."""
+
+from dataclasses import dataclass
+
+from otel_usageflow.model.attributes import Found, Value, read
+from otel_usageflow.policy import http
+from otel_usageflow.proto.spans.v1.spans_pb2 import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What the spans of one instrumentation scope in one resource have in common."""
+
+    resource: Found
+    """The resource's attributes that some policy asks for."""
+    service: str
+    scope: str
+
+
+class HttpRequest:
+    """One request. What only some policies ask for is worked out when they do, once."""
+
+    __slots__ = ("_host", "found", "method", "origin", "path", "span", "status")
+
+    def __init__(self, span: Span, found: Found, origin: Origin) -> None:
+        self.span = span
+        self.found = found
+        """The span's attributes that some policy asks for."""
+        self.origin = origin
+        self.method = http.method(found)
+        text = http.path(found)
+        self.path: list[str] | None = None if text is None else http.path_segments(text)
+        """Decoded segments; None if the span has no path."""
+        self.status = http.status(found)
+        self._host: str | None = None
+
+    @property
+    def host(self) -> str:
+        """In lower case, without a port; empty if the span does not say."""
+        if self._host is None:
+            self._host = http.host(self.found) or ""
+        return self._host
+
+    def span_value(self, key: str) -> Value:
+        """A span attribute, or None."""
+        return read(self.found, key)
+
+    def resource_value(self, key: str) -> Value:
+        """A resource attribute, or None."""
+        return read(self.origin.resource, key)
+
+    def value(self, key: str) -> Value:
+        """A span attribute, or, where the span has none of this key, the resource's."""
+        return self.span_value(key) if key in self.found else self.resource_value(key)

@@ -1,0 +1,144 @@
+"""What is wrong between the policies of a set, and what can hardly be meant."""
+
+from collections.abc import Iterator, Sequence
+
+from otel_usageflow.errors import ConfigProblem
+from otel_usageflow.policy.config import MatchConfig, PolicyConfig
+from otel_usageflow.policy.endpoint import Endpoint, Part, Segment, parse_endpoint_text
+from otel_usageflow.policy.http import RPC
+from otel_usageflow.policy.sources.api_key import ApiKeySource
+from otel_usageflow.policy.sources.jwt import JwtSource, Verify
+from otel_usageflow.policy.sources.path import PathSource
+
+
+def problems(policies: Sequence[PolicyConfig]) -> Iterator[ConfigProblem]:
+    """What makes the set unusable: a name twice, a path parameter that no endpoint has, a key that is none."""
+    first: dict[str, int] = {}
+    for index, policy in enumerate(policies):
+        place = f"policies::{index}"
+        if policy.name in first:
+            yield ConfigProblem(
+                f"{place}::name",
+                f"{policy.name} is the name of policies::{first[policy.name]} already; choose another",
+            )
+        first.setdefault(policy.name, index)
+        for number, source in enumerate(policy.user):
+            if isinstance(source, PathSource):
+                yield from _path_problems(source, policy, f"{place}::user{_position(policy, number)}::path")
+            if isinstance(source, JwtSource) and isinstance(source.jwt.verify, Verify):
+                try:
+                    source.jwt.verify.key()
+                except ValueError as error:
+                    yield ConfigProblem(f"{place}::user{_position(policy, number)}::jwt::verify", str(error))
+
+
+def remarks(policies: Sequence[PolicyConfig], exclude_scopes: Sequence[str]) -> Iterator[ConfigProblem]:
+    """What does not stop the service: policies that never bill, and sources that never answer."""
+    endpoints = [[parse_endpoint_text(text) for text in policy.endpoint] for policy in policies]
+    for index, policy in enumerate(policies):
+        place = f"policies::{index}"
+        if why := _never(policy.match, exclude_scopes):
+            yield ConfigProblem(place, f"the policy {policy.name} never matches: {why}")
+        elif by := _shadowing(index, policies, endpoints):
+            names = " and ".join(policies[earlier].name for earlier in by)
+            yield ConfigProblem(
+                place,
+                f"the policy {policy.name} never bills: {names} stands before it, has the same event_name "
+                f"{policy.event_name}, and takes all of its requests; put {policy.name} first, or narrow the other",
+            )
+        yield from _source_remarks(policy, endpoints[index], place)
+
+
+def _path_problems(source: PathSource, policy: PolicyConfig, place: str) -> Iterator[ConfigProblem]:
+    if not any(source.path in parse_endpoint_text(text).parameters() for text in policy.endpoint):
+        yield ConfigProblem(
+            place,
+            f"no endpoint of {policy.name} has a parameter {source.path}; write it as in {_example(policy, source)}",
+        )
+
+
+def _example(policy: PolicyConfig, source: PathSource) -> str:
+    return f"`{policy.endpoint[0].split()[0]} /accounts/:{source.path}`"
+
+
+def _source_remarks(policy: PolicyConfig, endpoints: list[Endpoint], place: str) -> Iterator[ConfigProblem]:
+    for number, source in enumerate(policy.user):
+        below = f"{place}::user{_position(policy, number)}"
+        if isinstance(source, PathSource):
+            without = [endpoint.text for endpoint in endpoints if source.path not in endpoint.parameters()]
+            if without and len(without) < len(endpoints):
+                yield ConfigProblem(
+                    f"{below}::path",
+                    f"{' and '.join(without)} has no parameter {source.path}, so it finds no user there",
+                )
+        elif isinstance(source, ApiKeySource):
+            if source.api_key.header == "authorization" and not source.api_key.scheme:
+                yield ConfigProblem(
+                    f"{below}::api_key",
+                    "the digest includes the scheme that stands before the key; write scheme: bearer to leave it out",
+                )
+        elif isinstance(source, JwtSource) and isinstance(source.jwt.verify, Verify):
+            secret = source.jwt.verify.secret
+            if secret is not None and len(secret.get_secret_value().strip().encode()) < 32:
+                yield ConfigProblem(
+                    f"{below}::jwt::verify::secret", "is shorter than 32 bytes, which RFC 7518 asks for at least"
+                )
+
+
+def _position(policy: PolicyConfig, number: int) -> str:
+    return f"::{number}" if len(policy.user) > 1 else ""
+
+
+def _never(match: MatchConfig, exclude_scopes: Sequence[str]) -> str | None:
+    if match.scope and set(match.scope) <= set(exclude_scopes):
+        return f"exclude_scopes takes all spans of the scope {' and '.join(match.scope)}"
+    if any(key in RPC for key in match.attributes):
+        return "a span with rpc.system is no HTTP request"
+    named = match.attributes.get("service.name")
+    if match.service and named and not set(match.service) & set(named):
+        return "match::service and match::attributes ask for different services"
+    return None
+
+
+def _shadowing(index: int, policies: Sequence[PolicyConfig], endpoints: list[list[Endpoint]]) -> list[int] | None:
+    """The earlier policies that together take every request of this one, or None."""
+    policy = policies[index]
+    earlier = [
+        number
+        for number in range(index)
+        if policies[number].event_name == policy.event_name and _implies(policy.match, policies[number].match)
+    ]
+    by: set[int] = set()
+    for endpoint in endpoints[index]:
+        for method in endpoint.methods or {None}:
+            taker = next((one for one in earlier if any(_covers(e, endpoint, method) for e in endpoints[one])), None)
+            if taker is None:
+                return None
+            by.add(taker)
+    return sorted(by)
+
+
+def _implies(narrow: MatchConfig, wide: MatchConfig) -> bool:
+    """Whether every request that meets `narrow` meets `wide`."""
+    pairs = [(wide.service, narrow.service), (wide.scope, narrow.scope), (wide.host, narrow.host)]
+    pairs += [(texts, narrow.attributes.get(key)) for key, texts in wide.attributes.items()]
+    return all(ours is None or (theirs is not None and set(theirs) <= set(ours)) for ours, theirs in pairs)
+
+
+def _covers(wide: Endpoint, narrow: Endpoint, method: str | None) -> bool:
+    if wide.methods and method not in wide.methods:
+        return False
+    for index, segment in enumerate(wide.segments):
+        if segment.part is Part.REST:
+            return True
+        if index >= len(narrow.segments) or not _covers_segment(segment, narrow.segments[index]):
+            return False
+    return len(wide.segments) == len(narrow.segments)
+
+
+def _covers_segment(wide: Segment, narrow: Segment) -> bool:
+    if narrow.part is Part.REST:
+        return False
+    if wide.part is Part.ONE:
+        return narrow.part is Part.ONE or narrow.text != ""
+    return narrow == wide

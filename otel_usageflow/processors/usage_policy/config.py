@@ -1,0 +1,21 @@
+"""Configuration of the processor `usage_policy`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from otel_usageflow.config.types import ConfigModel
+from otel_usageflow.policy.config import PolicyConfig
+from otel_usageflow.policy.fields import Name
+
+
+class UsagePolicyConfig(ConfigModel):
+    """Which requests are billed, to whom, and as what."""
+
+    policies: Annotated[tuple[PolicyConfig, ...], Field(min_length=1)] = Field(description="in order of precedence")
+    placeholders: tuple[str, ...] = Field(
+        default=(), description="further texts that stand in place of a user, for example anonymous"
+    )
+    exclude_scopes: tuple[Name, ...] = Field(
+        default=(), description="instrumentation scopes whose spans are never requests"
+    )

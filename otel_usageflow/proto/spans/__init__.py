@@ -1,0 +1,1 @@
+"""The part of OTLP that billing reads."""
