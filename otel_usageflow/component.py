@@ -143,6 +143,8 @@ class Factory:
     """The type that stands in the configuration, for example `otlp`."""
     config: type[BaseModel]
     build: Callable[[Any, Context], Any]
+    serves: str = ""
+    """For extensions: the last key of the references that may name it, `storage` or `authenticator`."""
     references: Callable[[Any], Mapping[str, str]] = lambda _config: {}
     """Path below the component -> extension id, for every extension that this configuration refers to."""
     check: Callable[[Any], list[ConfigProblem]] = lambda _config: []

@@ -17,13 +17,14 @@ GROUP = "otel_usageflow.components"
 def builtin() -> tuple[Factory, ...]:
     """The components of this package."""
     # Imported here, not above: they bring gRPC, Stripe and more, which `--help` should not wait for.
-    from otel_usageflow.exporters import debug
+    from otel_usageflow.exporters import debug, stripe_meter
     from otel_usageflow.extensions import bearertokenauth, health_check, sqlite_storage
     from otel_usageflow.receivers import otlp
 
     return (
         otlp.FACTORY,
         debug.FACTORY,
+        stripe_meter.FACTORY,
         bearertokenauth.FACTORY,
         health_check.FACTORY,
         sqlite_storage.FACTORY,

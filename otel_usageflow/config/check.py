@@ -195,6 +195,9 @@ def _check_extensions(
         place: Place = (kind.value, configured.id, *below.split("::"))
         if id_ not in reading.ids[Kind.EXTENSION]:
             reading.problem(place, _not_configured(reading, Kind.EXTENSION, id_))
+        elif (named := reading.components[Kind.EXTENSION].get(id_)) and named.factory.serves != place[-1]:
+            fitting = [name for name, f in reading.registry[Kind.EXTENSION].items() if f.serves == place[-1]]
+            reading.problem(place, f"{id_} is no {place[-1]}; name an extension of type {' or '.join(fitting)}")
         elif used and id_ not in service.extensions:
             reading.problem(place, f"{id_} is not started; add it to service::extensions")
 

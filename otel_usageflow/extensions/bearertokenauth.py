@@ -116,4 +116,10 @@ def _after_scheme(value: str, scheme: str) -> bytes:
     return token.strip().encode(errors="replace") if name.lower() == scheme.lower() else b""
 
 
-FACTORY = Factory(kind=Kind.EXTENSION, name="bearertokenauth", config=BearerTokenAuthConfig, build=BearerTokenAuth)
+FACTORY = Factory(
+    kind=Kind.EXTENSION,
+    name="bearertokenauth",
+    config=BearerTokenAuthConfig,
+    build=BearerTokenAuth,
+    serves="authenticator",
+)

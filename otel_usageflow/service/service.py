@@ -14,7 +14,7 @@ import structlog
 
 from otel_usageflow import __version__
 from otel_usageflow.component import Consumer, Context, Kind, Watched
-from otel_usageflow.config.model import Config, Configured
+from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, StartError
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
@@ -59,16 +59,17 @@ class Service:
             _log.warning("configuration", path=warning.path, remark=warning.message)
         for id_ in self._extension_order():
             await self._start(Kind.EXTENSION, id_)
-        for kind in (Kind.PROCESSOR, Kind.EXPORTER):  # exporters are told what the processors bill
-            for id_ in self._config.used(kind):
-                await self._start(kind, id_)
+        for id_ in self._config.used(Kind.PROCESSOR):
+            await self._start(Kind.PROCESSOR, id_)
+        for id_ in self._config.used(Kind.EXPORTER):
+            await self._start(Kind.EXPORTER, id_, terms=self._terms(id_))
         pipelines = self._pipelines()
         self._stack.push_async_callback(self._sum_up)
         summing = asyncio.create_task(self._sum_up_regularly())
         self._stack.push_async_callback(_ended, summing)
         for id_ in self._config.used(Kind.RECEIVER):
             feeds = [pipelines[name] for name, p in self._config.pipelines.items() if id_ in p.receivers]
-            await self._start(Kind.RECEIVER, id_, fan_out(feeds))
+            await self._start(Kind.RECEIVER, id_, consume=fan_out(feeds))
         self._stack.callback(self.health.report, _NAME, "stopping")
         self.health.report(_NAME, None)
         _log.info("ready")
@@ -97,13 +98,14 @@ class Service:
         except Exception as error:
             raise _named(_NAME, error, "could not stop cleanly") from error
 
-    async def _start(self, kind: Kind, id_: str, consume: Consumer | None = None) -> None:
-        configured = self._config.components[kind][id_]
+    async def _start(
+        self, kind: Kind, id_: str, *, consume: Consumer | None = None, terms: tuple[Terms, ...] = ()
+    ) -> None:
         name = f"{kind.value}::{id_}"
-        extensions = {other: c for (k, other), c in self.components.items() if k is Kind.EXTENSION}
+        configured = self._config.components[kind][id_]
+        extensions = {other: entered for (k, other), entered in self.components.items() if k is Kind.EXTENSION}
+        context = Context(id_, self.health, extensions, consume, terms)
         try:
-            terms = self._terms(id_) if kind is Kind.EXPORTER else ()
-            context = Context(id_, self.health, extensions, consume, terms)
             component = configured.factory.build(configured.config, context)
             entered = await self._stack.enter_async_context(component)
         except (StartError, ConfigErrors):
@@ -118,9 +120,11 @@ class Service:
         _log.info("started", component=name, **announcement(configured.config, entered))
 
     def _terms(self, exporter: str) -> tuple[Terms, ...]:
-        """What the policies bill whose usage this exporter gets."""
-        feeding = [id_ for p in self._config.pipelines.values() if exporter in p.exporters for id_ in p.processors]
-        return tuple(terms for id_ in dict.fromkeys(feeding) for terms in self.components[Kind.PROCESSOR, id_].terms)
+        """What will be billed through an exporter, for it to check."""
+        processors = (p.processors[0] for p in self._config.pipelines.values() if exporter in p.exporters)
+        return tuple(
+            terms for id_ in dict.fromkeys(processors) for terms in self.components[Kind.PROCESSOR, id_].terms
+        )
 
     def _pipelines(self) -> dict[str, Pipeline]:
         return {
@@ -134,15 +138,8 @@ class Service:
         }
 
     def _extension_order(self) -> list[str]:
-        storages = set(self._storages())
-        return sorted(self._config.used(Kind.EXTENSION), key=lambda id_: id_ not in storages)
-
-    def _storages(self) -> Iterator[str]:
-        for components in self._config.components.values():
-            for configured in components.values():
-                for path, id_ in _references(configured):
-                    if path.rpartition("::")[2] == "storage":
-                        yield id_
+        extensions = self._config.extensions
+        return sorted(self._config.used(Kind.EXTENSION), key=lambda id_: extensions[id_].factory.serves != "storage")
 
     async def _sum_up_regularly(self) -> None:
         while True:
@@ -152,10 +149,6 @@ class Service:
     async def _sum_up(self) -> None:
         if counts := self._summary.take():
             _log.info("usage_summary", **counts)
-
-
-def _references(configured: Configured) -> Iterator[tuple[str, str]]:
-    yield from configured.factory.references(configured.config).items()
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -114,6 +114,12 @@ BILL = Factory(
     _build,
     references=lambda config: {"sending_queue::storage": config.sending_queue.storage},
 )
-DISK = Factory(Kind.EXTENSION, "disk", Disk, _build)
+DISK = Factory(Kind.EXTENSION, "disk", Disk, _build, serves="storage")
+LAMP = Factory(Kind.EXTENSION, "lamp", Disk, _build)
 
-REGISTRY = {factory.kind: {factory.name: factory} for factory in (WIRE, RULES, BILL, DISK)}
+
+def registry_of(*factories: Factory) -> dict[Kind, dict[str, Factory]]:
+    return {kind: {f.name: f for f in factories if f.kind is kind} for kind in Kind}
+
+
+REGISTRY = registry_of(WIRE, RULES, BILL, DISK, LAMP)

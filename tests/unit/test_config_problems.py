@@ -188,6 +188,10 @@ TABLE = [
         ],
     ),
     (
+        ["extensions::lamp=", BILL + "sending_queue::storage=lamp"],
+        [BILL + "sending_queue::storage: lamp is no storage; name an extension of type disk"],
+    ),
+    (
         ["service::extensions=[disk, nothing]"],
         [
             (

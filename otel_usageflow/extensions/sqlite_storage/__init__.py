@@ -72,4 +72,6 @@ class SqliteStorage:
             names.forget()
 
 
-FACTORY = Factory(kind=Kind.EXTENSION, name="sqlite_storage", config=SqliteStorageConfig, build=SqliteStorage)
+FACTORY = Factory(
+    kind=Kind.EXTENSION, name="sqlite_storage", config=SqliteStorageConfig, build=SqliteStorage, serves="storage"
+)
