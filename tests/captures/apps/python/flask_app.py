@@ -11,8 +11,12 @@ from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+provider = telemetry.start()
 app = Flask("shop")
 mounted = Flask("mounted")
+# Before anything else asks to run before a request, or else it would run before the span is there.
+FlaskInstrumentor().instrument_app(app)
+FlaskInstrumentor().instrument_app(mounted)
 
 
 @app.before_request
@@ -89,9 +93,6 @@ class Quiet(WSGIRequestHandler):
         """Say nothing."""
 
 
-provider = telemetry.start()
-FlaskInstrumentor().instrument_app(app)
-FlaskInstrumentor().instrument_app(mounted)
 whole = DispatcherMiddleware(app, {"/mounted": OpenTelemetryMiddleware(mounted)})
 server = make_server("127.0.0.1", 0, whole, request_handler=Quiet)
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
