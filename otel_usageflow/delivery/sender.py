@@ -123,7 +123,7 @@ class Sender:
     def _idle_time(self) -> float:
         """Seconds until there can be something to do, unless somebody wakes the sender before."""
         now = self._delivery.clock()
-        times = [self._next_freeze]
+        times = [self._next_freeze if self._may_freeze() else now + 1]
         if self._lanes.next_wake is not None:
             times.append(self._lanes.next_wake)
         times.extend(gate.opens_at for gate in self._gates.values() if gate.failing and gate.opens_at > now)
@@ -139,13 +139,17 @@ class Sender:
 
     async def _freeze(self) -> None:
         now = self._delivery.clock()
-        if self._loaded_to is not None or now < self._next_freeze or self._lanes.ready >= _MOST_IN_FLIGHT:
+        if now < self._next_freeze or not self._may_freeze():
             return
         for event in await self._ledger.freeze(self._delivery.rules(self._is_busy), 2 * _MOST_IN_FLIGHT):
             self._lanes.add(event)
-        self._next_freeze = now + (_FREEZE_PAUSE if self._lanes.events else self._until_window_ends())
+        self._next_freeze = now + (_FREEZE_PAUSE if self._in_flight or self._lanes.ready else self._until_due())
 
-    def _until_window_ends(self) -> float:
+    def _may_freeze(self) -> bool:
+        """Whether there is room: what need not be frozen yet can still merge."""
+        return self._loaded_to is None and self._lanes.ready < _MOST_IN_FLIGHT
+
+    def _until_due(self) -> float:
         """Seconds until the next window is due, and a little."""
         window = self._delivery.window
         return window - self._delivery.wall() % 60 % window + 0.01

@@ -111,7 +111,6 @@ class Account:
         return bool(waiting)
 
     async def _read_meters(self) -> None:
-        before = self.feedings()
         meters = await self._api.meters(self.name)
         # An event name can be on an inactive and on an active meter; the active one counts.
         self._meters = {meter.event_name: meter for meter in sorted(meters, key=lambda meter: meter.active)}
@@ -119,7 +118,7 @@ class Account:
         for name in self.event_names:
             self._tell(name, feeding(self._meters.get(name), name, self.name))
         for (account, name), answer in self.feedings().items():
-            if isinstance(answer, Formula) and before.get((account, name)) is not answer:
+            if isinstance(answer, Formula):  # also if it looked so before: Stripe may have refused in between
                 await self._ledger.reopen_meter(account, name)
 
     def _tell(self, name: str, answer: Formula | Unfit) -> None:
