@@ -14,10 +14,10 @@ stripe.enable_telemetry = False
 
 @asynccontextmanager
 async def sdk(
-    double: StripeDouble, *, api_key: str | None = None, account: str | None = None, timeout: float = 10
+    double: StripeDouble, *, api_key: str | None = None, account: str | None = None, patience: float = 10
 ) -> AsyncIterator[stripe.StripeClient]:
-    """A client without retries of its own, closed at the end."""
-    http = stripe.AIOHTTPClient(timeout=timeout)
+    """A client without retries of its own that waits `patience` seconds for an answer, closed at the end."""
+    http = stripe.AIOHTTPClient(timeout=patience)
     try:
         yield stripe.StripeClient(
             api_key or double.api_key,

@@ -1,0 +1,179 @@
+"""The double as a process of its own: what it prints, how it is steered, what it keeps."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import stripe
+import yaml
+
+COMMAND = (sys.executable, "-m", "otel_usageflow.testing.stripe", "--port", "0")
+
+
+@dataclass
+class Running:
+    """One process, its URL and what it printed."""
+
+    process: asyncio.subprocess.Process
+    session: aiohttp.ClientSession
+    url: str
+    config: dict[str, Any]
+    customers: list[str]
+
+    async def control(self, method: str, path: str, /, **body: Any) -> dict[str, Any]:
+        """One call of the control API."""
+        async with self.session.request(method, f"{self.url}/_double/{path}", json=body or None) as answer:
+            assert answer.status == 200, await answer.text()
+            found: dict[str, Any] = await answer.json()
+            return found
+
+    async def send(self, identifier: str, customer: str, value: str = "1") -> int:
+        """Send a meter event; the status, or 0 when the connection broke."""
+        body = {
+            "event_name": "api_request",
+            "identifier": identifier,
+            "timestamp": str(int(time.time())),
+            "payload[stripe_customer_id]": customer,
+            "payload[value]": value,
+        }
+        headers = {"Authorization": "Bearer sk_test_own"}
+        path = f"{self.url}/v1/billing/meter_events"
+        try:
+            async with self.session.post(path, data=body, headers=headers) as answer:
+                return answer.status
+        except aiohttp.ClientConnectionError:
+            return 0
+
+
+@asynccontextmanager
+async def running(*args: str) -> AsyncIterator[Running]:
+    """Start the double on a free port; end it with SIGTERM, which must be a clean end."""
+    command = (*COMMAND, "--api-key", "sk_test_own", *args)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+            url = (await process.stdout.readline()).decode().strip()
+            await process.stdout.readline()
+            printed = [(await process.stdout.readline()).decode() for _ in range(7)]
+            await process.stdout.readline()
+            customers = []
+            for _ in range(1 + args.count("--customer")):
+                words = (await process.stdout.readline()).decode().split()
+                if words[0] == "customer":
+                    customers.append(words[1])
+            yield Running(process, session, url, yaml.safe_load("".join(printed)), customers)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.wait_for(process.communicate(), 15)
+    assert process.returncode == 0
+    assert errors == b""
+
+
+PREPARED = ("--meter", "api_request", "--customer", "account_id=acme")
+
+
+async def test_it_prints_where_it_is_and_how_to_use_it() -> None:
+    """The first line is the URL; then comes the exporter's configuration, ready to paste; the end is clean."""
+    async with running(*PREPARED) as double:
+        assert double.config == {
+            "exporters": {
+                "stripe_meter": {
+                    "api_key": "sk_test_own",
+                    "endpoints": {"api": double.url, "meter_events": double.url, "connect": double.url},
+                }
+            }
+        }
+        (customer,) = double.customers
+        http = stripe.AIOHTTPClient()
+        client = stripe.StripeClient("sk_test_own", base_addresses={"api": double.url}, http_client=http)
+        found = await client.v1.customers.retrieve_async(customer)
+        await http.close_async()
+        assert found.metadata is not None
+        assert found.metadata.to_dict() == {"account_id": "acme"}
+
+
+async def test_it_is_read_through_the_control_calls() -> None:
+    """Accepted events, totals, violations and calls are read as JSON; no key is ever shown."""
+    async with running(*PREPARED, "--latency", "0.2") as double:
+        (customer,) = double.customers
+        assert await double.send("a", customer, "2.50") == 200
+        assert sorted(await asyncio.gather(double.send("b", customer), double.send("c", customer))) == [200, 429]
+        accepted = await double.control("GET", "accepted")
+        assert accepted["count"] == 2
+        assert (accepted["data"][0]["identifier"], accepted["data"][0]["value"]) == ("a", "2.50")
+        assert len((await double.control("GET", "accepted?from=1"))["data"]) == 1
+        (row,) = (await double.control("GET", "totals"))["data"]
+        assert (row["event_name"], row["customer"], row["total"]) == ("api_request", customer, "3.50")
+        assert (row["metadata"], row["events"]) == ({"account_id": "acme"}, 2)
+        assert (await double.control("GET", "violations"))["count"] == 1
+        calls = (await double.control("GET", "calls"))["data"]
+        assert sorted(call["status"] for call in calls) == [200, 200, 429]
+        assert "sk_test_own" not in str(calls)
+
+
+async def test_it_is_steered_through_the_control_calls() -> None:
+    """Faults, outages and time are set from outside; what makes no sense is a 400 or 404."""
+    async with running(*PREPARED) as double:
+        (customer,) = double.customers
+        rule = await double.control("POST", "faults", path="/v1/billing", fault="reset_after", times=1)
+        assert rule["fired"] == 0
+        assert [await double.send("a", customer) for _ in range(2)] == [0, 400]
+        assert (await double.control("GET", "faults"))["data"][0]["fired"] == 1
+        await double.control("POST", "outage", on=True)
+        assert await double.send("b", customer) == 0
+        await double.control("POST", "outage", on=False)
+        assert await double.send("b", customer) == 200
+        before = (await double.control("GET", "clock"))["now"]
+        after = (await double.control("POST", "clock/advance", seconds=86_400))["now"]
+        assert 86_400 <= after - before < 86_460
+        assert await double.send("a", customer) == 200  # forgotten by now
+        for method, path, body, status in (
+            ("POST", "faults", {"path": "/", "fault": "no_such"}, 400),
+            ("POST", "faults", {"fault": "hang"}, 400),
+            ("POST", "clock/advance", {"seconds": -1}, 400),
+            ("POST", "outage", {"on": "yes"}, 400),
+            ("GET", "nothing", None, 404),
+        ):
+            async with double.session.request(method, f"{double.url}/_double/{path}", json=body) as answer:
+                assert answer.status == status
+
+
+async def test_its_state_survives_a_restart(tmp_path: Path) -> None:
+    """Events, identifiers, customers, meters and time are the same after a restart with the same state file."""
+    prepared = (*PREPARED, "--state", str(tmp_path / "stripe.json"))
+    async with running(*prepared) as double:
+        (customer,) = double.customers
+        await double.send("a", customer, "2")
+        await double.control("POST", "clock/advance", seconds=3_600)
+        accepted = await double.control("GET", "accepted")
+    async with running(*prepared) as double:
+        assert double.customers == [customer]
+        assert await double.control("GET", "accepted") == accepted
+        assert await double.send("a", customer, "2") == 400
+        assert await double.send("b", customer, "3") == 200
+        assert (await double.control("GET", "totals"))["data"][0]["total"] == "5"
+        assert (await double.control("GET", "clock"))["now"] > time.time() + 3_500
+
+
+async def test_arguments_that_make_no_sense_end_it() -> None:
+    """A wrong argument is named on stderr, with status 1."""
+    for args, word in ((["--meter", "m:median"], "median"), (["--customer", "acme"], "FIELD=VALUE")):
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND,
+            *args,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 1
+        assert word in errors.decode()
