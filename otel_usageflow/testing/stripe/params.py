@@ -17,7 +17,7 @@ Reader = Callable[[str, Any], Any]
 """Takes the parameter's full name and its raw value; returns the value or raises `StripeFailure`."""
 
 _NAME = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_DIGITS = re.compile(r"-?\d{1,18}")
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
