@@ -1,5 +1,6 @@
 """Extension `sqlite_storage`: the durable ledger in one SQLite file."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -12,6 +13,7 @@ from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
 from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.reader import SqliteReader, open_reader
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -38,6 +40,11 @@ class SqliteStorage:
             report=lambda problem: context.health.report(context.id, problem),
             rolled_back=self._forget,
         )
+
+    @staticmethod
+    def reader(config: SqliteStorageConfig) -> AbstractContextManager[SqliteReader]:
+        """Reports from the ledger of this configuration, whether or not the service runs."""
+        return open_reader(config.directory)
 
     @property
     def where(self) -> str:

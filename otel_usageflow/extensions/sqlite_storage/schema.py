@@ -9,7 +9,7 @@ Where what lives, and why:
 - `series`: who, under which event name, with which further keys; windows and records name it by number.
 - `open_windows`: what is still collecting or waits for its lane; small, read at every freeze.
 - `held_windows`: what waits for a customer or a meter; may be large, is read only when one appears.
-- `windows`: what was frozen, and into which event (0: it summed to 0).
+- `windows`: what was frozen, and into which event (0: it summed to 0; -1: each record has its own).
 - `meter_events`: what was or will be sent. `quarantine`: charges that are clear to be unbillable at once.
 - `stray_records`: records whose billed moment is not the span's end, so that their key does not tell the second.
 - `server_spans`: SERVER spans that did not say whether their parent is remote (design: what a request is).

@@ -18,6 +18,9 @@ from otel_usageflow.ledger.freeze import (
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.usage import Reason
 
+ONE_BY_ONE = -1
+"""In place of an event id: the window's records have events of their own."""
+
 _PAGE = 2_000
 _MOST_PAGES = 10
 """Windows looked at in one go: 20,000, so that freezing never keeps commits waiting for long."""
@@ -108,7 +111,7 @@ def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float) ->
     for lane, window in made.one_by_one:
         drafts = draft_records(lane, window, _records(connection, window))
         frozen.extend(events.write(connection, book, draft, now) for draft in drafts)
-        _archive(connection, [window], 0)
+        _archive(connection, [window], ONE_BY_ONE)
     for window, reason in made.held:
         hold(connection, window, reason, now)
     return frozen

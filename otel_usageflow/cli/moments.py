@@ -1,0 +1,38 @@
+"""Moments on the command line: dates, times, and how long ago."""
+
+import re
+import time
+from datetime import UTC, datetime
+
+from otel_usageflow.config.types import parse_duration
+from otel_usageflow.errors import UsageError
+
+_DAYS = re.compile(r"(\d+)d")
+
+
+def parse_moment(text: str, option: str) -> float:
+    """Read a moment: `2026-11-22`, `2026-11-22T14:00:00Z`, unix seconds, or how long ago, as `24h` or `7d`.
+
+    Without a zone it is UTC, because Stripe's days are.
+
+    Returns:
+        Unix seconds.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    if text.isascii() and text.isdigit() and len(text) >= 9:
+        return float(text)
+    if days := _DAYS.fullmatch(text):
+        return time.time() - int(days[1]) * 86_400
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return time.time() - parse_duration(text).total_seconds()
+        except ValueError:
+            raise UsageError(
+                f"{option}: {text!r} is no moment; write 2026-11-22, 2026-11-22T14:00:00Z, unix seconds, "
+                "or how long ago: 24h, 7d"
+            ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,135 @@
+"""`otel-usageflow usage`: what was used, by whom, and where it stands. Works while the service runs, too."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from otel_usageflow.cli.arguments import add_config_arguments, load_config
+from otel_usageflow.cli.moments import parse_moment
+
+if TYPE_CHECKING:
+    from otel_usageflow.ledger.report import UsageLine
+
+_EPILOG = """\
+where usage stands:
+  billed       Stripe has it
+  sending      written down as a meter event that Stripe has not answered for yet
+  collecting   in a window that has not ended, or whose turn has not come
+  quarantined  cannot be billed yet; kept, with the reason
+  unknown      sent and perhaps counted, too old to be sent again
+
+examples:
+  otel-usageflow usage --config usageflow.yaml
+  otel-usageflow usage --config usageflow.yaml --since 24h
+  otel-usageflow usage --config usageflow.yaml --since 2026-11-01 --until 2026-12-01 --format csv
+"""
+
+COLUMNS = (
+    "account",
+    "event_name",
+    "metadata_field",
+    "user",
+    "customer",
+    "standing",
+    "reason",
+    "requests",
+    "quantity",
+)
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "usage",
+        help="show usage by customer, and where it stands",
+        description="Show the usage in the ledger by customer, and where it stands.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    moment = "a date, a time, unix seconds, or how long ago (24h, 7d); UTC"
+    parser.add_argument("--since", metavar="T", help=f"usage of spans that ended at or after T: {moment}")
+    parser.add_argument("--until", metavar="T", help="usage of spans that ended before T")
+    parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
+    parser.set_defaults(run=command)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Print the usage."""
+    since = parse_moment(arguments.since, "--since") if arguments.since else None
+    until = parse_moment(arguments.until, "--until") if arguments.until else None
+    lines = _read(arguments, since, until)
+    {"table": _table, "json": _json, "csv": _csv}[arguments.format](lines)
+    return 0
+
+
+def _read(arguments: argparse.Namespace, since: float | None, until: float | None) -> list["UsageLine"]:
+    from otel_usageflow.component import Kind
+    from otel_usageflow.errors import UsageError
+    from otel_usageflow.extensions.sqlite_storage import FACTORY, SqliteStorage
+
+    config = load_config(arguments, need_secrets=False)
+    lines = []
+    storages = [config.extensions[id_] for id_ in config.used(Kind.EXTENSION)]
+    storages = [storage for storage in storages if storage.factory is FACTORY]
+    if not storages:
+        raise UsageError("no sqlite_storage is listed under service::extensions, so there is no ledger to read")
+    for storage in storages:
+        with SqliteStorage.reader(storage.config) as reader:  # type: ignore[arg-type]
+            lines.extend(reader.usage(since, until))
+    return lines
+
+
+def _values(line: "UsageLine") -> dict[str, object]:
+    from otel_usageflow.ledger.amount import plain
+
+    values = {name: getattr(line, name) for name in COLUMNS}
+    return {
+        **values,
+        "account": line.account or None,
+        "user": line.user or None,
+        "standing": str(line.standing),
+        "quantity": plain(line.quantity),
+    }
+
+
+def _json(lines: Sequence["UsageLine"]) -> None:
+    json.dump({"usage": [_values(line) for line in lines]}, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _csv(lines: Sequence["UsageLine"]) -> None:
+    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({name: _harmless(value) for name, value in _values(line).items()})
+
+
+def _harmless(value: object) -> object:
+    """A text that a spreadsheet takes as text: users are chosen by other people."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return value
+
+
+def _table(lines: Sequence["UsageLine"]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not lines:
+        console.print("No usage in the ledger for this time.")
+        return
+    shown = [name for name in COLUMNS if name != "account" or any(line.account for line in lines)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in shown:
+        numeric = name in ("requests", "quantity")
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    for line in lines:
+        values = _values(line)
+        table.add_row(*(Text("" if values[name] is None else str(values[name])) for name in shown))
+    console.print(table)

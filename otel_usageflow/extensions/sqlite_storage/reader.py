@@ -1,0 +1,150 @@
+"""Reports from the ledger: read-only, one consistent snapshot each, and never in the writer's way."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
+from otel_usageflow.ledger import amount
+from otel_usageflow.ledger.report import Standing, UsageLine
+from otel_usageflow.ledger.states import EventState
+
+_STANDING = {
+    EventState.FROZEN: Standing.SENDING,
+    EventState.SENDING: Standing.SENDING,
+    EventState.ACCEPTED: Standing.BILLED,
+    EventState.REFUSED: Standing.QUARANTINED,
+    EventState.UNKNOWN: Standing.UNKNOWN,
+}
+
+_WHO = "a.account, m.event_name, s.metadata_field, s.user"
+_NAMES = (
+    "JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a ON a.account_id = m.account_id"
+)
+_WITHIN = "BETWEEN :since AND :until"
+
+# Each part gives: who, customer, state of the event, standing, reason, requests, quantity.
+_PARTS = (
+    # Summed windows, and what became of their events.
+    f"""SELECT {_WHO}, e.customer, e.state, NULL, e.reason, sum(w.requests), exact_total(w.total)
+        FROM windows w JOIN meter_events e USING (event_id) {_NAMES}
+        WHERE w.event_id > 0 AND w.start {_WITHIN} GROUP BY s.series_id, e.customer, e.state, e.reason""",
+    # Windows that summed to 0: done without an event.
+    f"""SELECT {_WHO}, NULL, NULL, '{Standing.BILLED}', NULL, sum(w.requests), 0
+        FROM windows w {_NAMES} WHERE w.event_id = 0 AND w.start {_WITHIN} GROUP BY s.series_id""",
+    # Records with an event of their own; the latest event of a record counts.
+    f"""SELECT {_WHO}, e.customer, e.state, NULL, e.reason, count(*), exact_total(r.quantity)
+        FROM (SELECT max(event_id) AS event_id FROM meter_events WHERE record_key IS NOT NULL
+              GROUP BY record_key) JOIN meter_events e USING (event_id)
+        JOIN records r ON r.key = e.record_key {_NAMES}
+        WHERE e.timestamp {_WITHIN} AND NOT EXISTS (
+          SELECT 1 FROM held_windows h WHERE h.series_id = r.series_id
+             AND h.start <= e.timestamp AND e.timestamp < h.start + h.length
+             AND r.seq BETWEEN h.first_seq AND h.last_seq
+             AND e.state = {int(EventState.REFUSED)})
+        GROUP BY s.series_id, e.customer, e.state, e.reason""",
+    f"""SELECT {_WHO}, NULL, NULL, '{Standing.COLLECTING}', NULL, sum(w.requests), exact_total(w.total)
+        FROM open_windows w {_NAMES} WHERE w.start {_WITHIN} GROUP BY s.series_id""",
+    f"""SELECT {_WHO}, NULL, NULL, '{Standing.QUARANTINED}', w.reason, sum(w.requests), exact_total(w.total)
+        FROM held_windows w {_NAMES} WHERE w.start {_WITHIN} GROUP BY s.series_id, w.reason""",
+    f"""SELECT {_WHO}, NULL, NULL, '{Standing.QUARANTINED}', q.reason, count(*), exact_total(q.quantity)
+        FROM quarantine q {_NAMES}
+        WHERE q.resolved_at IS NULL AND q.at_ns / 1000000000 {_WITHIN} GROUP BY s.series_id, q.reason""",
+)
+
+
+class _ExactTotal:
+    """The SQL aggregate that sums stored amounts without a float."""
+
+    def __init__(self) -> None:
+        self._total = amount.restored(0)
+
+    def step(self, value: int | str | None) -> None:
+        """Add one; what has no quantity adds nothing."""
+        if value is not None:
+            self._total = amount.add(self._total, amount.restored(value))
+
+    def finalize(self) -> int | str:
+        """The sum, as it is stored."""
+        return amount.stored(self._total)
+
+
+class SqliteReader:
+    """A `LedgerReader` on the database file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        connection.create_aggregate("exact_total", 1, _ExactTotal)  # type: ignore[arg-type]
+        self._connection = connection
+
+    def usage(self, since: float | None, until: float | None) -> list[UsageLine]:
+        """Usage whose spans ended at or after `since` and before `until`, unix seconds, sorted."""
+        limits = {
+            "since": -1 if since is None else int(since),
+            "until": 2**62 if until is None else int(until) - 1,
+        }
+        lines = []
+        self._connection.execute("BEGIN")  # one snapshot for all parts
+        try:
+            for part in _PARTS:
+                for row in self._connection.execute(part, limits):
+                    account, event_name, field, user, customer, state, standing, reason, requests, quantity = row
+                    lines.append(
+                        UsageLine(
+                            account,
+                            event_name,
+                            field or None,
+                            user,
+                            customer,
+                            _STANDING[EventState(state)] if standing is None else Standing(standing),
+                            reason,
+                            requests,
+                            amount.restored(quantity),
+                        )
+                    )
+        finally:
+            self._connection.execute("ROLLBACK")
+        return sorted(_merged(lines), key=_order)
+
+
+@contextmanager
+def open_reader(directory: Path) -> Iterator[SqliteReader]:
+    """A reader for the ledger in `directory`.
+
+    Raises:
+        StorageError: there is none, or it cannot be read.
+    """
+    connection = open_for_reading(directory)
+    try:
+        yield SqliteReader(connection)
+    finally:
+        connection.close()
+
+
+def _order(line: UsageLine) -> tuple[str, ...]:
+    who = (line.account, line.event_name, line.metadata_field or "", line.user)
+    return (*who, line.customer or "", line.standing, line.reason or "")
+
+
+def _merged(lines: list[UsageLine]) -> list[UsageLine]:
+    """Lines that differ only in where they came from, added up; further payload keys are not told apart."""
+    merged: dict[tuple[str, ...], UsageLine] = {}
+    for line in lines:
+        if not line.requests:
+            continue
+        before = merged.get(_order(line))
+        if before is None:
+            merged[_order(line)] = line
+            continue
+        merged[_order(line)] = UsageLine(
+            line.account,
+            line.event_name,
+            line.metadata_field,
+            line.user,
+            line.customer,
+            line.standing,
+            line.reason,
+            before.requests + line.requests,
+            amount.add(before.quantity, line.quantity),
+        )
+    return list(merged.values())
