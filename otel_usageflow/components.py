@@ -19,10 +19,12 @@ def builtin() -> tuple[Factory, ...]:
     # Imported here, not above: they bring gRPC, Stripe and more, which `--help` should not wait for.
     from otel_usageflow.exporters import debug, stripe_meter
     from otel_usageflow.extensions import bearertokenauth, health_check, sqlite_storage
+    from otel_usageflow.processors import usage_policy
     from otel_usageflow.receivers import otlp
 
     return (
         otlp.FACTORY,
+        usage_policy.FACTORY,
         debug.FACTORY,
         stripe_meter.FACTORY,
         bearertokenauth.FACTORY,

@@ -50,8 +50,8 @@ def _insert(node: _Node, error: ErrorDetails, value: Any) -> None:
     location = error["loc"]
     for index, step in enumerate(location):
         missing = error["type"] == "missing" and index == len(location) - 1
-        if isinstance(value, dict) and (step in value or missing):
-            value = value.get(step)
+        if (isinstance(value, dict) and (step in value or missing)) or (value is None and missing):
+            value = value.get(step) if value else None
             node = node.keys.setdefault(step, _Node((*node.place, step), node.branch))
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             value = value[step]
@@ -63,7 +63,9 @@ def _insert(node: _Node, error: ErrorDetails, value: Any) -> None:
 
 def _collect(node: _Node) -> Iterator[Finding]:
     for error in node.errors:
-        yield Finding(node.place, error["type"], error, node.branch)
+        # Entries with mistakes do not count for pydantic; here they do.
+        if not (error["type"] == "too_short" and node.keys):
+            yield Finding(node.place, error["type"], error, node.branch)
     for below in node.keys.values():
         yield from _collect(below)
     if node.branches:

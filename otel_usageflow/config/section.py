@@ -10,7 +10,7 @@ from otel_usageflow.config.findings import Finding, findings
 from otel_usageflow.config.nearest import nearest
 from otel_usageflow.config.place import Place, names_along, replaced, written
 from otel_usageflow.config.shape import Shape, shape_of
-from otel_usageflow.config.wording import scrubbed, sentence
+from otel_usageflow.config.wording import sentence, without_secrets
 from otel_usageflow.errors import ConfigProblem
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,15 +61,14 @@ def read_section(
         instance, found = _attempt(model, filled)
         stood_in = {finding.place for finding in absent}
         found = [finding for finding in found if finding.place not in stood_in]
-    secrets = list(shape.secrets(data))
     problems = [
         ConfigProblem(
             written((*place, *finding.place)),
-            scrubbed(_sentence(finding, shape, data, place, expanded), data, secrets),
+            without_secrets(_sentence(finding, shape, data, place, expanded), data, (), shape),
         )
         for finding in _without_consequences(found, shape)
     ]
-    return Section(data, instance, problems, [(*place, *secret) for secret in secrets])
+    return Section(data, instance, problems, [(*place, *secret) for secret in shape.secrets(data)])
 
 
 def _attempt(model: type[Model], data: Any) -> tuple[Model | None, list[Finding]]:

@@ -31,10 +31,11 @@ class Shape:
         return any(schema.get("writeOnly") for schema in self._at(place))
 
     def may_hold_secret(self, place: Place) -> bool:
-        """Whether the value at a place is a secret, lies in one, or could have one below it."""
+        """Whether the value at a place is a secret, could have one below it, or stands where nothing is known."""
         if any(self.is_secret(place[:depth]) for depth in range(len(place) + 1)):
             return True
-        return any(self._holds_secret(schema, frozenset()) for schema in self._at(place))
+        found = self._at(place)
+        return not found or any(self._holds_secret(schema, frozenset()) for schema in found)
 
     def secrets(self, data: Any, place: Place = ()) -> Iterator[Place]:
         """The places of all secrets in the data."""

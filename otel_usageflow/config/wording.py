@@ -1,6 +1,6 @@
 """The sentences for mistakes in a configuration, in the words of the file and not of the library that found them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from otel_usageflow.config.findings import Finding
 from otel_usageflow.config.nearest import nearest, unknown
-from otel_usageflow.config.place import Place, value_at
+from otel_usageflow.config.place import Place
 from otel_usageflow.config.shape import Shape
 
 _FORMS: Mapping[str, str] = {
@@ -42,14 +42,15 @@ def sentence(finding: Finding, shape: Shape) -> str:
         expected = [_expectation(error) for error in finding.alternatives]
         return f"must be {_listed(expected)}{_instead(finding.error, quotable)}"
     if finding.error["loc"] and finding.error["loc"][-1] == "[key]":
-        return f"has an invalid key: {_one(finding.error, quotable)}"
-    return _one(finding.error, quotable)
+        return f"has an invalid key: {_one(finding, shape, quotable)}"
+    return _one(finding, shape, quotable)
 
 
-def _one(error: ErrorDetails, quotable: bool) -> str:
+def _one(finding: Finding, shape: Shape, quotable: bool) -> str:
+    error = finding.error
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("value_error", "assertion_error"):
-        return str(context["error"]) if quotable else _without(str(context["error"]), error["input"])
+        return without_secrets(str(context["error"]), error["input"], finding.place, shape)
     if kind in ("literal_error", "enum"):
         guess = nearest(error["input"], _words(error)) if isinstance(error["input"], str) and quotable else None
         meant = f"; did you mean {guess}?" if guess else ""
@@ -73,7 +74,7 @@ def _one(error: ErrorDetails, quotable: bool) -> str:
         if message.startswith(start):
             verb = "be" if start.endswith("be ") else "have"
             return f"must {verb} {message.removeprefix(start)}{_instead(error, quotable)}"
-    return message if quotable else _without(message, error["input"])
+    return without_secrets(message, error["input"], finding.place, shape)
 
 
 def _form(kind: str) -> str | None:
@@ -116,26 +117,23 @@ def _instead(error: ErrorDetails, quotable: bool) -> str:
     return f", not {shown!r}" if isinstance(value, str) else f", not {shown}"
 
 
-def _without(message: str, value: Any) -> str:
-    """Take a value that may be secret out of a message that may quote it."""
-    texts = list(_texts(value))
+def without_secrets(message: str, data: Any, place: Place, shape: Shape) -> str:
+    """Take every text out of a message that stands in the data, at or below `place`, where a secret may be.
+
+    Texts of up to three characters stay: they are no secrets, and words are made of them.
+    """
+    texts = [text for text in _texts_with_secrets(data, place, shape) if len(text) > 3]
     for text in sorted(texts, key=len, reverse=True):
-        message = message.replace(repr(text), "the value").replace(text, "[REDACTED]")
+        message = message.replace(text, "[REDACTED]")
     return message
 
 
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for below in value.values() for text in _texts(below)]
-    if isinstance(value, list):
-        return [text for below in value for text in _texts(below)]
-    return [str(value)] if str(value).strip() and value is not None else []
-
-
-def scrubbed(message: str, data: Any, secrets: list[Place]) -> str:
-    """Take the values of all secrets out of a message; the last line of defence."""
-    for place in secrets:
-        for text in _texts(value_at(data, place)):
-            if len(text) > 3:
-                message = message.replace(text, "[REDACTED]")
-    return message
+def _texts_with_secrets(data: Any, place: Place, shape: Shape) -> Iterator[str]:
+    if isinstance(data, dict):
+        for key, below in data.items():
+            yield from _texts_with_secrets(below, (*place, key), shape)
+    elif isinstance(data, list):
+        for index, below in enumerate(data):
+            yield from _texts_with_secrets(below, (*place, index), shape)
+    elif data is not None and shape.may_hold_secret(place):
+        yield str(data)

@@ -6,7 +6,6 @@ takes spans before there is a place for them, and on the way out no place closes
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 

@@ -64,7 +64,7 @@ class Policy(ConfigModel):
 
 
 class Rules(ConfigModel):
-    policies: Annotated[list[Policy], Field(min_length=1)]
+    policies: Annotated[tuple[Policy, ...], Field(min_length=1)]
 
 
 class Queue(ConfigModel):

@@ -87,6 +87,7 @@ TABLE = [
         ["service::telemetry::logs::level=loud"],
         ["service::telemetry::logs::level: must be debug, info, warn or error, not 'loud'"],
     ),
+    ([BILL + "sending_queue="], [BILL + "sending_queue::storage: is required"]),
     # choices: one message for each mistake, and the policy's name
     (
         ["processors::rules::policies=[{name: chat, user: {heder: x}}]"],
