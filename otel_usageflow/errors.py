@@ -19,6 +19,7 @@ UsageflowError
 An error says what is wrong, where, and what to do next.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,10 +65,14 @@ class CannotListen(StartError):
     Args:
         path: where the endpoint stands in the configuration, as `receivers::otlp::protocols::grpc::endpoint`.
         endpoint: the address, as `127.0.0.1:4317`.
-        reason: the operating system's words.
+        reason: the operating system's error, or words that stand in for one.
     """
 
-    def __init__(self, path: str, endpoint: str, reason: str) -> None:
+    def __init__(self, path: str, endpoint: str, reason: OSError | str) -> None:
+        if isinstance(reason, OSError):
+            # asyncio puts words of its own around the number; a name that is not found has a negative one.
+            number = reason.errno or 0
+            reason = os.strerror(number) if number > 0 else reason.strerror or str(reason)
         super().__init__(
             f"{path}: cannot listen on {endpoint}: {reason}; "
             "stop the process that has this address, or choose another endpoint"

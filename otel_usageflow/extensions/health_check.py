@@ -55,9 +55,7 @@ class HealthCheck:
             await web.TCPSite(runner, endpoint.host, endpoint.port).start()
         except OSError as error:
             await runner.cleanup()
-            raise CannotListen(
-                f"extensions::{self._context.id}::endpoint", str(endpoint), error.strerror or str(error)
-            ) from error
+            raise CannotListen(f"extensions::{self._context.id}::endpoint", str(endpoint), error) from error
         self._runner = runner
         self.address = HostPort(endpoint.host, runner.addresses[0][1])
         return self

@@ -1,5 +1,5 @@
-"""What every receiver must hold to, whatever it speaks: nothing is lost, nothing is taken twice, nothing is acknowledged
-that was not taken.
+"""What every receiver must hold to, whatever it speaks: nothing is lost, nothing is taken twice, nothing is
+acknowledged that was not taken.
 
 A client sends numbered items and behaves as its protocol demands: it sends again what it is told to send again, and
 drops what it is told to drop. The pipeline takes, refuses for now, refuses for good, or does all of it by turns.

@@ -65,6 +65,12 @@ class Sink:
         self.payloads.append(payload)
         return answer
 
+    async def reached(self, calls: int) -> None:
+        """Return when so many calls have come in."""
+        while self.calls < calls:
+            self.arrived.clear()
+            await self.arrived.wait()
+
     def span_ids(self) -> list[int]:
         """The numbers of all spans that were taken, in order of arrival."""
         return [

@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any, NoReturn, Self
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from otel_usageflow.component import Authenticator, Consumer, Health
@@ -23,10 +22,9 @@ from otel_usageflow.receivers.otlp.config import Grpc
 from otel_usageflow.receivers.otlp.health import HealthService
 from otel_usageflow.receivers.otlp.status import is_expected, refusal
 from otel_usageflow.receivers.otlp.tls import grpc_credentials
+from otel_usageflow.receivers.otlp.unexpected import UnexpectedErrors
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-
-_log = structlog.get_logger()
 
 
 def server_options(config: Grpc) -> list[tuple[str, int]]:
@@ -72,6 +70,7 @@ class GrpcServer:
         self._consume = consume
         self._admission = admission
         self._authenticator = authenticator
+        self._unexpected = UnexpectedErrors(path)
         self._grace = grace
         self._health_service = HealthService(health)
         self._server: grpc.aio.Server | None = None
@@ -122,7 +121,7 @@ class GrpcServer:
 
     async def _refuse(self, error: Exception, context: "grpc.aio.ServicerContext[bytes, bytes]") -> NoReturn:
         if not is_expected(error):
-            _log.error("cannot take a request", receiver=self._path, exc_info=error)
+            self._unexpected.report(error)
         answer = refusal(error)
         await context.abort(answer.code, answer.message, answer.trailers())
 
@@ -147,7 +146,7 @@ def _headers(metadata: Any) -> Mapping[str, str]:
     return headers
 
 
-def _why_not(endpoint: HostPort) -> str:
+def _why_not(endpoint: HostPort) -> OSError | str:
     """The operating system's reason, which gRPC does not tell: found by trying again with a plain socket."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -158,5 +157,5 @@ def _why_not(endpoint: HostPort) -> str:
             probe.bind(address)
             probe.listen(1)
     except OSError as error:
-        return error.strerror or str(error)
+        return error
     return "gRPC could not bind to it"

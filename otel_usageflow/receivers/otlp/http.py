@@ -21,6 +21,7 @@ from otel_usageflow.receivers.otlp.cors import CorsPolicy, is_preflight
 from otel_usageflow.receivers.otlp.encoding import decoder, is_encoded
 from otel_usageflow.receivers.otlp.json import to_json, transcode
 from otel_usageflow.receivers.otlp.status import is_expected, refusal
+from otel_usageflow.receivers.otlp.unexpected import UnexpectedErrors
 
 _LARGE_ENCODED = 16 * 1024  # bytes that may inflate a thousandfold; more is inflated in a thread
 _LARGE_JSON = 256 * 1024  # bytes; more is parsed in a thread
@@ -64,6 +65,7 @@ class TraceEndpoint:
         self._consume = consume
         self._admission = admission
         self._authenticator = authenticator
+        self._unexpected = UnexpectedErrors(path)
         self._cors = None if config.cors is None else CorsPolicy(config.cors)
         # A large JSON document takes many times its size while it is parsed, and threads do not make it faster.
         self._one_document = asyncio.Lock()
@@ -138,13 +140,15 @@ class TraceEndpoint:
                     chunks.append(chunk)
         except TimeoutError:
             raise Unavailable("the body did not arrive in time, send it again") from None
+        except ConnectionError:
+            raise Unavailable("the connection broke off") from None  # nobody is left to hear it
         except web.RequestPayloadError as error:
             raise InvalidData(f"cannot read the body: {error}") from None
         return b"".join(chunks)
 
     def _refused(self, error: Exception, fmt: Format | None) -> web.Response:
         if not is_expected(error):
-            _log.error("cannot take a request", receiver=self._path, exc_info=error)
+            self._unexpected.report(error)
         answer = refusal(error)
         if fmt is None:
             result = web.Response(status=answer.http_status, text=f"{answer.message}\n")

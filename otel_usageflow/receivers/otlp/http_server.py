@@ -49,8 +49,7 @@ class HttpServer:
             await site.start()
         except OSError as error:
             await runner.cleanup()
-            reason = error.strerror or str(error)
-            raise CannotListen(f"{self._path}::endpoint", str(endpoint), reason) from error
+            raise CannotListen(f"{self._path}::endpoint", str(endpoint), error) from error
         self._site, self._runner = site, runner
         self.address = HostPort(endpoint.host, runner.addresses[0][1])
         return self

@@ -23,7 +23,7 @@ from otel_usageflow.errors import (
 )
 
 _MESSAGE_LIMIT = 1_000  # characters; gRPC sends the message in trailers, whose size is limited
-_UNEXPECTED = Unavailable("an internal error; nothing was taken, send it again", retry_after=5.0)
+_UNEXPECTED = Unavailable("an internal error; nothing was taken, send it again", retry_after=1.0)
 
 _TABLE: dict[type[ConsumeError], tuple[grpc.StatusCode, int]] = {
     Unavailable: (grpc.StatusCode.UNAVAILABLE, 503),
