@@ -4,8 +4,8 @@ A span passes these questions in order, the cheapest first: is it a SERVER span;
 ids; entering its process; HTTP; on whose endpoint; under which policies. Only what a policy asks for is decoded.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from otel_usageflow.model.attributes import Found, Wanted, name_of, read
 from otel_usageflow.model.spans import (
@@ -25,7 +25,7 @@ from otel_usageflow.policy.paths import PathTree
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import HttpRequest, Origin
 from otel_usageflow.policy.text import plain_text
-from otel_usageflow.proto.spans.v1.spans_pb2 import Request, ResourceSpans, ScopeSpans, Span
+from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, ScopeSpans, Span
 
 SERVICE = "service.name"
 MAX_SEEN = 64
@@ -42,7 +42,9 @@ class _Work:
     received_ns: int
     seen: set[SpanIdentity] | None
     """The spans so far, where a span that comes twice is to count once."""
-    undecided: list[tuple[Span, Origin]]
+    unmatched: Callable[[HttpRequest], None] | None
+    """Told of each request that matched no policy."""
+    undecided: list[tuple[Span, Origin]] = field(default_factory=list)
     """SERVER spans that may be the inner ones of a request."""
 
 
@@ -58,22 +60,27 @@ class PolicyEngine:
         self._span_keys = Wanted(http.BASE_KEYS.union(*(policy.span_keys for policy in policies)))
         self._resource_keys = Wanted(frozenset({SERVICE}).union(*(policy.resource_keys for policy in policies)))
 
-    def evaluate(self, payload: bytes, received_ns: int, *, once: bool = False) -> UsageBatch:
+    def evaluate(
+        self,
+        payload: bytes,
+        received_ns: int,
+        *,
+        once: bool = False,
+        unmatched: Callable[[HttpRequest], None] | None = None,
+    ) -> UsageBatch:
         """Decide what is billed in one or several concatenated `ExportTraceServiceRequest`.
 
         Args:
             payload: the message, serialized.
             received_ns: now, in nanoseconds since 1970.
             once: count a span that the payload holds twice once. The ledger does this across payloads.
+            unmatched: told of each request that matched no policy.
 
         Raises:
             InvalidData: the payload is no such message.
         """
-        return self.evaluate_request(decode_request(payload), received_ns, once=once)
-
-    def evaluate_request(self, request: Request, received_ns: int, *, once: bool = False) -> UsageBatch:
-        """The same for a message that is decoded already."""
-        work = _Work(UsageBatch(), received_ns, set() if once else None, [])
+        request = decode_request(payload)
+        work = _Work(UsageBatch(), received_ns, set() if once else None, unmatched)
         for resource_spans in request.resource_spans:
             self._read_resource(resource_spans, work)
         if work.undecided:
@@ -94,7 +101,7 @@ class PolicyEngine:
             servers = [span for span in spans if span.kind == SERVER]
             if servers and resource is None:
                 resource = self._resource_keys.find(resource_spans.resource.attributes)
-                service = _clean(plain_text(read(resource, SERVICE)))
+                service = plain_text(read(resource, SERVICE)) or ""
             if resource is not None:
                 origin = Origin(resource, service, scope)
                 for span in servers:
@@ -142,6 +149,8 @@ class PolicyEngine:
                 batch.records.append(_record(policy, request, work.received_ns))
         if not taken:
             batch.unmatched += 1
+            if work.unmatched is not None:
+                work.unmatched(request)
 
     def _candidates(self, request: HttpRequest) -> Sequence[int]:
         """The policies whose endpoint fits, in order; some whose `match` does not hold are left out already."""
@@ -194,7 +203,3 @@ def _unseen(spans: Sequence[Span], seen: set[SpanIdentity]) -> Iterator[Span]:
                 continue
             seen.add(identity)
         yield span
-
-
-def _clean(text: str | None) -> str:
-    return "" if text is None else text

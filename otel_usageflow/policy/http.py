@@ -5,7 +5,7 @@ docs/non-normative/http-migration.md.
 """
 
 from typing import Final
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import unquote, unquote_plus, unquote_to_bytes
 
 from otel_usageflow.model.attributes import Found, Value, read
 from otel_usageflow.policy.text import one_text
@@ -54,20 +54,31 @@ def status(found: Found) -> int | None:
 def path(found: Found) -> str | None:
     """The path as it was sent, percent-encoded; None if the span has none."""
     text = _text(found, "url.path")
-    if text:
-        return text
-    target = _text(found, "http.target")
-    if target:
-        if not target.startswith("/") and "://" in target.partition("?")[0]:  # absolute form, to a proxy
-            target = _path_of_url(target)
-        target = target.partition("#")[0].partition("?")[0]
-        if target:
-            return target
+    target = _target_path(found) if "http.target" in found else None
+    if text and target and text != target and _is_part_of(text, target):
+        return target  # Python's WSGI: the new name has the path decoded and without its mount point
+    if text or target:
+        return text or target
     for key in URLS:
         url = _text(found, key)
         if url:
             return _path_of_url(url)
     return None
+
+
+def _target_path(found: Found) -> str | None:
+    target = _text(found, "http.target") or ""
+    if not target.startswith("/") and "://" in target.partition("?")[0]:  # absolute form, to a proxy
+        return _path_of_url(target)
+    return target.partition("#")[0].partition("?")[0] or None
+
+
+def _is_part_of(text: str, target: str) -> bool:
+    """Whether the target, decoded, ends with the text, be it UTF-8 or, as in PATH_INFO, Latin-1."""
+    decoded = unquote_to_bytes(target.encode("utf-8", "surrogateescape"))
+    return decoded.endswith(text.encode("utf-8", "surrogateescape")) or decoded.endswith(
+        text.encode("latin-1", "replace")
+    )
 
 
 def route(found: Found) -> str | None:

@@ -4,7 +4,9 @@ from otel_usageflow.component import Factory, Kind
 from otel_usageflow.errors import ConfigProblem
 from otel_usageflow.policy.review import problems, remarks
 from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
-from otel_usageflow.processors.usage_policy.processor import UsagePolicyProcessor
+from otel_usageflow.processors.usage_policy.processor import UsagePolicyProcessor, compile_engine
+
+__all__ = ["FACTORY", "UsagePolicyConfig", "compile_engine"]
 
 
 def _check(config: UsagePolicyConfig) -> list[ConfigProblem]:

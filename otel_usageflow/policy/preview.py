@@ -1,0 +1,120 @@
+"""What recorded spans would cost, added up: the result of `preview`."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from otel_usageflow.model.usage import Quantity, UsageBatch, UsageRecord
+from otel_usageflow.policy import http
+from otel_usageflow.policy.engine import PolicyEngine
+from otel_usageflow.policy.quantity import total
+from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy.text import decimal_text
+
+
+class UsageLine(NamedTuple):
+    """What one user costs under one policy."""
+
+    policy: str
+    event_name: str
+    user: str
+    metadata_field: str | None
+    requests: int
+    quantity: Quantity
+
+
+class CountLine(NamedTuple):
+    """How many requests of one policy were not billed, for one reason."""
+
+    policy: str
+    reason: str
+    requests: int
+
+
+@dataclass(slots=True)
+class Preview:
+    """The bill of recorded spans, and what could not be billed. Lists are sorted."""
+
+    spans: int = 0
+    requests: int = 0
+    usage: list[UsageLine] = field(default_factory=list)
+    quarantined: list[CountLine] = field(default_factory=list)
+    unbilled: list[CountLine] = field(default_factory=list)
+    unmatched_requests: int = 0
+    malformed: int = 0
+    """SERVER spans without valid ids, which are no requests."""
+    unmatched: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(method, route or path) -> requests that matched no policy."""
+    seen: dict[str, Counter[str]] = field(default_factory=dict)
+    """Policy -> the attribute names that its requests without a user carried."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `preview --format json` prints."""
+        return {
+            "spans": self.spans,
+            "requests": self.requests,
+            "usage": [
+                {
+                    "policy": line.policy,
+                    "event_name": line.event_name,
+                    "metadata_field": line.metadata_field,
+                    "user": line.user,
+                    "requests": line.requests,
+                    "quantity": decimal_text(line.quantity),
+                }
+                for line in self.usage
+            ],
+            "quarantined": [line._asdict() for line in self.quarantined],
+            "unbilled": [line._asdict() for line in self.unbilled],
+            "unmatched_requests": self.unmatched_requests,
+        }
+
+
+def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
+    """Bill recorded spans: each span once, nested spans resolved over all of them; age is not judged.
+
+    Args:
+        engine: the policies.
+        payload: one or several concatenated `ExportTraceServiceRequest`.
+        now_ns: in nanoseconds since 1970.
+
+    Raises:
+        InvalidData: the payload is no such message.
+    """
+    result = Preview()
+
+    def unmatched(request: HttpRequest) -> None:
+        where = http.route(request.found) or "/" + "/".join(request.path or ())
+        result.unmatched[request.method or "?", where] += 1
+
+    batch = engine.evaluate(payload, now_ns, once=True, unmatched=unmatched)
+    _add_up(batch, result)
+    return result
+
+
+def _add_up(batch: UsageBatch, result: Preview) -> None:
+    result.spans, result.requests = batch.spans, batch.requests
+    result.unmatched_requests, result.malformed = batch.unmatched, batch.malformed
+    amounts: dict[tuple[str, str, str, str | None], list[Quantity]] = {}
+    quarantined: Counter[tuple[str, str]] = Counter()
+    for record in batch.records:
+        terms = record.terms
+        if record.reason is not None or record.user is None or record.quantity is None:
+            quarantined[terms.policy, str(record.reason)] += 1
+            _note_seen(record, result)
+        else:
+            key = (terms.policy, terms.event_name, record.user, terms.metadata_field)
+            amounts.setdefault(key, []).append(record.quantity)
+    result.usage = [_line(key, amounts[key]) for key in sorted(amounts, key=lambda key: key[:3])]
+    result.quarantined = [CountLine(*key, quarantined[key]) for key in sorted(quarantined)]
+    result.unbilled = [CountLine(*key, batch.unbilled[key]) for key in sorted(batch.unbilled)]
+
+
+def _line(key: tuple[str, str, str, str | None], quantities: Sequence[Quantity]) -> UsageLine:
+    return UsageLine(*key, len(quantities), total(quantities))
+
+
+def _note_seen(record: UsageRecord, result: Preview) -> None:
+    if record.seen:
+        result.seen.setdefault(record.terms.policy, Counter()).update(record.seen)
