@@ -52,7 +52,8 @@ class PolicyEngine:
     """All policies of one processor, compiled. Keeps no state between requests; may be used by several threads."""
 
     def __init__(self, policies: Sequence[Policy], exclude_scopes: frozenset[str] = frozenset()) -> None:
-        self._policies = tuple(policies)
+        self.policies = tuple(policies)
+        """In order of precedence."""
         self._excluded = exclude_scopes
         conditions = {index: policy.conditions for index, policy in enumerate(policies)}
         entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
@@ -138,7 +139,7 @@ class PolicyEngine:
         request = HttpRequest(span, found, origin)
         taken: set[str] = set()
         for index in self._candidates(request):
-            policy = self._policies[index]
+            policy = self.policies[index]
             event_name = policy.terms.event_name
             if event_name in taken or not holds(policy.conditions, request):
                 continue

@@ -30,6 +30,8 @@ class UsagePolicyProcessor:
 
     def __init__(self, config: UsagePolicyConfig, _context: Context) -> None:
         self._engine = compile_engine(config)
+        self.terms = tuple(policy.terms for policy in self._engine.policies)
+        """What the policies bill."""
 
     async def __aenter__(self) -> "UsagePolicyProcessor":
         """Start; there is nothing to open."""
