@@ -1,2 +1,68 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: demo test lint fmt proto docs
+.PHONY: help demo test lint fmt docs proto captures lock
+.DEFAULT_GOAL := help
+
+# The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --extra demo \
+	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+help: ## this list; ARGS="..." is passed on to the command of a target
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile
+
+demo: .venv/.demo ## watch requests of a sample API become meter events at a local Stripe double
+	$(BIN)/otel-usageflow demo $(ARGS)
+
+test: .venv/.dev ## all tests; with REQUIRE_ALL=1 a test that cannot run here fails
+	$(BIN)/pytest $(ARGS)
+
+lint: .venv/.dev ## style, types and the layers between the packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: .venv/.dev ## put the code into form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+proto: .venv-proto/.done ## generate otel_usageflow/proto from proto/
+	.venv-proto/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. \
+		proto/otel_usageflow/proto/spans/v1/spans.proto
+
+captures: .venv/.dev ## record the spans of tests/captures again; needs Node 20 with npm
+	$(PYTHON) tests/captures/record.py $(ARGS)
+
+lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--upgrade
+	$(COMPILE) $(ARGS) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) $(ARGS) --output-file requirements/demo.txt pyproject.toml requirements/demo.in
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'otel_usageflow needs Python 3.11 or newer, and "$(PYTHON)" is none.' \
+		'Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: requirements/demo.txt pyproject.toml | .venv/bin/python
+	$(INSTALL) --require-hashes -r requirements/demo.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
+	$(INSTALL) --require-hashes -r requirements/dev.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@ .venv/.demo
+
+# An old generator, so that its code runs with every protobuf from 5.26 on: see proto/README.md.
+.venv-proto/.done: | .venv/bin/python
+	$(PYTHON) -m venv .venv-proto
+	.venv-proto/bin/python -m pip install --quiet "grpcio-tools==1.65.5" "setuptools<80"
+	@touch $@
+
+.venv-lock/.done: | .venv/bin/python
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet pip-tools
+	@touch $@
