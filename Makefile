@@ -11,7 +11,7 @@ COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 help: ## this list; ARGS="..." is passed on to the command of a target
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1	\2/p' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## watch requests of a sample API become meter events at a local Stripe double
 	$(BIN)/otel-usageflow demo $(ARGS)
@@ -33,7 +33,7 @@ proto: .venv-proto/.done ## generate otel_usageflow/proto from proto/
 	.venv-proto/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. \
 		proto/otel_usageflow/proto/spans/v1/spans.proto
 
-captures: .venv/.dev ## record the spans of tests/captures again; needs Node 20 with npm
+captures: | .venv/bin/python ## record the spans of tests/captures again; needs Node 20 with npm
 	$(PYTHON) tests/captures/record.py $(ARGS)
 
 lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--upgrade
