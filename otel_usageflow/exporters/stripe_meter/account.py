@@ -9,6 +9,7 @@ import structlog
 
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.errors import Unavailable
+from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure
 from otel_usageflow.exporters.stripe_meter.directory import Directory
 from otel_usageflow.exporters.stripe_meter.feeding import Meter, Unfit, feeding, refusals
@@ -89,7 +90,7 @@ class Account:
                 failures += 1
                 pause = min(self._backoff.delay(failures), 60.0)
                 log = _log.warning if failures == 1 else _log.debug
-                log("stripe_not_readable", account=self.name or "own", why=str(error), retry_in=round(pause, 1))
+                log("stripe_not_readable", account=self.name or "own", why=explained(error), retry_in=round(pause, 1))
                 await asyncio.sleep(pause)
             else:
                 if failures:

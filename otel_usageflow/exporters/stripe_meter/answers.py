@@ -30,12 +30,12 @@ _NOT_YET = ("in future", "in the future")
 def outcome_of(error: BaseException) -> Outcome:
     """What became of a meter event when sending it raised this."""
     if not isinstance(error, stripe.StripeError):
-        return Retry(f"no answer: {_named(error)}", uncertain=True, everyone=True)
+        return Retry(f"no answer: {explained(error)}", uncertain=True, everyone=True)
     if isinstance(error, stripe.APIConnectionError):
         return _no_connection(error)
     status = error.http_status or 0
     headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
-    why = f"{status} {_message(error)}"
+    why = explained(error)
     said = headers.get("stripe-should-retry")
     if status == 429:
         limited = headers.get("stripe-rate-limited-reason")
@@ -52,11 +52,20 @@ def outcome_of(error: BaseException) -> Outcome:
     return _refusal(error, status, why, said == "true")
 
 
+def explained(error: BaseException) -> str:
+    """An error of a call to Stripe in one line, for logs."""
+    if isinstance(error, stripe.APIConnectionError):
+        return f"no answer: {_named(error.__cause__ or error)}"
+    if isinstance(error, stripe.StripeError):
+        return f"{error.http_status} {_message(error)}"
+    return _named(error)
+
+
 def _no_connection(error: stripe.APIConnectionError) -> Retry:
     """Whether anything was sent: a connection that was never made cannot have been processed."""
     cause = error.__cause__
     never_sent = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return Retry(f"no answer: {_named(cause or error)}", uncertain=not never_sent, everyone=True)
+    return Retry(explained(error), uncertain=not never_sent, everyone=True)
 
 
 def _refusal(error: stripe.StripeError, status: int, why: str, retry: bool) -> Outcome:

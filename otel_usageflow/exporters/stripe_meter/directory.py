@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import structlog
 
+from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.api import Change, Customer, StripeApi, StripeFailure
 from otel_usageflow.ledger.ledger import CustomerChange, Ledger
 from otel_usageflow.model.usage import Reason
@@ -163,7 +164,7 @@ class Directory:
             except StripeFailure as error:
                 # Not everywhere available, and never needed: the list and the events find everybody.
                 self._search_works = False
-                _log.info("customer_search_not_available", account=self._account or "own", why=str(error))
+                _log.info("customer_search_not_available", account=self._account or "own", why=explained(error))
                 return
             for customer in found:
                 await self._apply([await self._api.customer(self._account, customer)], int(now))

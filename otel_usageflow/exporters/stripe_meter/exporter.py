@@ -13,7 +13,7 @@ from otel_usageflow.component import Context
 from otel_usageflow.delivery.sender import Delivery, Sender
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.account import Account
-from otel_usageflow.exporters.stripe_meter.answers import outcome_of
+from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, UnexpectedAnswer, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
@@ -120,7 +120,7 @@ class StripeMeterExporter:
                 _log.warning(
                     "stripe_not_readable_at_start",
                     account=account.name or "own",
-                    why=str(error) or type(error).__name__,
+                    why=explained(error),
                     meaning="spans are taken and kept; nothing is sent until the meters are known",
                 )
         if unfit:

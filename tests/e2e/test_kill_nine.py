@@ -1,0 +1,91 @@
+"""Kill -9 under load: everything that was acknowledged is billed exactly once.
+
+The oracle is the clients' own memory of what was acknowledged, and the double's totals; neither knows the ledger.
+"""
+
+import asyncio
+import random
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from load import Load
+from processes import Double, Running, double, service
+
+KILLS = 12
+USERS = [f"user-{number}" for number in range(20)]
+
+
+async def _until_billed(stripe: Double, load: Load, timeout: float) -> dict[str, Decimal]:
+    expected = {user: Decimal(tokens) for user, tokens in load.acknowledged.items() if tokens}
+    billed: dict[str, Decimal] = {}
+    async with asyncio.timeout(timeout):
+        while billed != expected:
+            billed = {user: Decimal(total) for user, total in (await stripe.totals()).items() if Decimal(total)}
+            if any(billed.get(user, 0) > tokens for user, tokens in expected.items()):
+                break  # billed twice: waiting does not help
+            await asyncio.sleep(0.2)
+    assert billed == expected
+    return billed
+
+
+async def _kill_and_start(running: Running, dice: random.Random, kills: int) -> None:
+    for _ in range(kills):
+        await asyncio.sleep(dice.uniform(0.1, 1.2))
+        await running.kill()
+        await running.start()
+
+
+@pytest.mark.parametrize("window", ["1s", "0s"])
+async def test_every_acknowledged_request_is_billed_once(tmp_path: Path, window: str) -> None:
+    """However often the service dies, and however Stripe's answers get lost: lost 0, doubled 0."""
+    dice = random.Random(20261122)
+    customers = [argument for user in USERS for argument in ("--customer", f"account_id={user}")]
+    async with (
+        double("--meter", "api_request", "--no-rate-limits", *customers) as stripe,
+        service(tmp_path, stripe, window) as running,
+    ):
+        for fault in ("reset_before", "reset_after", "error_after", "error_stored", "unavailable", "slow_after"):
+            await stripe.ask(
+                "faults",
+                {
+                    "path": "/v1/billing/meter_events",
+                    "fault": fault,
+                    "times": None,
+                    "probability": 0.03,
+                    "seed": len(fault),
+                    "seconds": 0.3,
+                },
+            )
+        # With every record sent by itself, Stripe's one call at a time for each customer is the limit.
+        load = Load(running.grpc, running.http, USERS, pause=0.0 if window == "1s" else 0.5, clients=4)
+        sending = asyncio.create_task(load.run())
+        await _kill_and_start(running, dice, KILLS // 2)
+        load.stopping.set()
+        await sending
+        await _kill_and_start(running, dice, 2)
+        await _until_billed(stripe, load, timeout=60)
+        assert (await stripe.ask("violations"))["count"] == 0
+        print(
+            f"window {window}: {KILLS // 2 + 2} kills, {load.requests} requests acknowledged, {load.retries} retries, "
+            f"{sum(load.acknowledged.values())} tokens billed; lost 0, doubled 0"
+        )
+
+
+async def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
+    """A clean stop under load exits 0 in time, and what was acknowledged is billed after the next start."""
+    customers = [argument for user in USERS for argument in ("--customer", f"account_id={user}")]
+    async with (
+        double("--meter", "api_request", "--no-rate-limits", *customers) as stripe,
+        service(tmp_path, stripe) as running,
+    ):
+        load = Load(running.grpc, running.http, USERS)
+        sending = asyncio.create_task(load.run())
+        for _ in range(2):
+            await asyncio.sleep(1)
+            async with asyncio.timeout(9):
+                assert await running.stop() == 0
+            await running.start()
+        load.stopping.set()
+        await sending
+        await _until_billed(stripe, load, timeout=60)
