@@ -38,7 +38,7 @@ class ConfigModel(BaseModel):
     with its defaults, as in the Collector.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -122,7 +122,9 @@ def test_64_bit_integers_are_strings_or_numbers(number: object) -> None:
     assert value_of({"intValue": number}).int_value == 1_544_712_660_000_000_000
 
 
-@pytest.mark.parametrize("value", [-1, "-1", 2**64, str(2**64), "1e18", "soon", 0.5, True, [], {}, "", " 5", "\u0665"])
+@pytest.mark.parametrize(
+    "value", [-1, "-1", 2**64, str(2**64), "1e18", "soon", 0.5, True, [], {}, "", " 5", "\u0665"]
+)
 def test_impossible_times_name_their_place(value: object) -> None:
     """A time that is none is bad data, and the message has its JSON path."""
     assert "resourceSpans[0].scopeSpans[0].spans[0].endTimeUnixNano: " in problem_of({"endTimeUnixNano": value})

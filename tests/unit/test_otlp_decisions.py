@@ -158,6 +158,7 @@ def test_a_bare_protocol_has_the_defaults() -> None:
         {"grpc": {"tls": {"cert_file": "a"}}},
         {"grpc": {"max_recv_msg_size": 4}},
         {"http": {"traces_url_path": "v1/traces"}},
+        {"http": {"idle_timeout": "0s"}},
         {"http": {"auth": {}}},
         {"thrift": None},
     ],

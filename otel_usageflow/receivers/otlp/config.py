@@ -86,7 +86,7 @@ class Http(ConfigModel):
     """Bytes, before and after decompression."""
     read_timeout: Duration = timedelta(minutes=1)
     """The time for a request's body to arrive."""
-    idle_timeout: Duration = timedelta(minutes=1)
+    idle_timeout: Annotated[Duration, Field(gt=timedelta(0))] = timedelta(minutes=1)
     """The time for a request's headers to arrive, on a new connection and after each answer."""
     keep_alives_enabled: bool = True
     cors: Cors | None = None
