@@ -28,7 +28,7 @@ Scalar = str | int | float | bool | bytes | Opaque | None
 Value = Scalar | list[Scalar]
 """A decoded attribute value. Broken UTF-8 in text is kept as surrogate escapes; None is OTLP's empty value."""
 
-Raw = bytes | list[bytes]
+Raw = bytes | tuple[bytes, ...]
 """An attribute as found: its `KeyValue`, or several of them that share the key and differ."""
 
 Found = dict[str, Raw]
@@ -41,18 +41,14 @@ class Wanted:
     The cost of finding them does not depend on how many there are.
     """
 
-    __slots__ = ("_heads", "_names", "keys")
+    __slots__ = ("_names", "_prefixes", "keys")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys: Final = frozenset(keys)
         self._names = {key.encode(): key for key in self.keys}
-        # For every usual head (tag 0x0a and a length below 128): prefix of the attribute -> key, for the keys of
-        # that length. What has another head is not in the usual form.
-        self._heads: dict[bytes, dict[bytes, str]] = {bytes((0x0A, size)): {} for size in range(128)}
-        for name, key in self._names.items():
-            if len(name) < 128:
-                head = bytes((0x0A, len(name)))
-                self._heads[head][head + name] = key
+        self._prefixes = {
+            bytes((0x0A, len(name))) + name: key for name, key in self._names.items() if len(name) < 128
+        }
 
     def find(self, attributes: Iterable[bytes]) -> Found:
         """Pick the wanted ones of these attributes, still undecoded.
@@ -61,24 +57,25 @@ class Wanted:
             InvalidData: an attribute is no `KeyValue`.
         """
         found: Found = {}
-        heads = self._heads
+        get = self._prefixes.get
         for raw in attributes:
             try:
-                names = heads[raw[:2]]
-            except KeyError:
-                self._find_unusual(raw, found)
-                continue
-            if names and (key := names.get(raw[: raw[1] + 2])) is not None:
-                if key in found:
-                    _add(found, key, raw)
-                else:
-                    found[key] = raw
+                key = get(raw[: raw[1] + 2])
+                if key is None:
+                    if raw[0] == 0x0A and raw[1] < 128:
+                        continue
+                    key = self._unusual(raw)
+            except IndexError:  # less than two bytes
+                key = self._unusual(raw)
+            if key in found:
+                _add(found, key, raw)
+            elif key is not None:
+                found[key] = raw
         return found
 
-    def _find_unusual(self, raw: bytes, found: Found) -> None:
-        key = self._names.get(_parse(raw).key)
-        if key is not None:
-            _add(found, key, raw)
+    def _unusual(self, raw: bytes) -> str | None:
+        """The key of an attribute that does not begin with it, or whose key is long, if it is wanted."""
+        return self._names.get(_parse(raw).key)
 
 
 def _add(found: Found, key: str, raw: bytes) -> None:
@@ -86,11 +83,11 @@ def _add(found: Found, key: str, raw: bytes) -> None:
     before = found.get(key)
     if before is None:
         found[key] = raw
-    elif isinstance(before, list):
+    elif isinstance(before, tuple):
         if raw not in before:
-            before.append(raw)
+            found[key] = (*before, raw)
     elif raw != before:
-        found[key] = [before, raw]
+        found[key] = (before, raw)
 
 
 def read(found: Found, key: str) -> Value:
@@ -103,9 +100,12 @@ def read(found: Found, key: str) -> Value:
         InvalidData: the attribute is no `KeyValue`.
     """
     raw = found.get(key)
-    if raw is None:
-        return None
-    if not isinstance(raw, list):
+    return None if raw is None else decode_found(raw)
+
+
+def decode_found(raw: Raw) -> Value:
+    """Decode what was found under one key; see `read`."""
+    if isinstance(raw, bytes):
         return decode(raw)
     values: list[Scalar] = []
     for one in raw:
@@ -120,29 +120,32 @@ def decode(raw: bytes) -> Value:
     Raises:
         InvalidData: it is none.
     """
-    # Every length below is a single byte that accounts for all that is left, so nothing else can be in there.
-    if raw[:1] == b"\x0a" and raw[1] < 128:
-        at = raw[1] + 2
-        rest = len(raw) - at
-        if 4 <= rest < 130 and raw[at] == 0x12 and raw[at + 1] == rest - 2:
-            tag, size = raw[at + 2], raw[at + 3]
-            if tag == 0x0A and size == rest - 4:
-                return raw[at + 4 :].decode("utf-8", "surrogateescape")
-            if tag == 0x18 and rest == 4 and size < 128:
-                return size
-            if tag == 0x18 and rest == 5 and size >= 128 and raw[at + 4] < 128:
-                return (size & 0x7F) | raw[at + 4] << 7
-            if (
-                tag == 0x2A
-                and size == rest - 4
-                and rest >= 8
-                and raw[at + 4] == 0x0A
-                and raw[at + 5] == rest - 6
-                and raw[at + 6] == 0x0A
-                and raw[at + 7] == rest - 8
-            ):
-                return [raw[at + 8 :].decode("utf-8", "surrogateescape")]
+    try:
+        value = raw[raw[1] + 2 :]
+        size = len(value)
+        # Every length below is a single byte that accounts for all that is left, so nothing else can be in there.
+        if value[1] == size - 2 and value[0] == 0x12 and size < 130 and raw[1] < 128 and raw[0] == 0x0A:
+            tag = value[2]
+            if tag == 0x0A and value[3] == size - 4:
+                return _text(value[4:])
+            if tag == 0x2A and value[3] == size - 4 and value[4] == 0x0A and value[5] == size - 6:
+                if value[6] == 0x0A and value[7] == size - 8:
+                    return [_text(value[8:])]
+            elif tag == 0x18:
+                if size == 5 and value[3] > 127 > value[4] > 0:
+                    return value[3] & 0x7F | value[4] << 7
+                if size == 4 and value[3] < 128:
+                    return value[3]
+    except IndexError:
+        pass
     return _plain(_parse(raw).value)
+
+
+def _text(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("utf-8", "surrogateescape")
 
 
 def name_of(raw: bytes) -> str:
@@ -175,7 +178,7 @@ def _plain(value: AnyValue) -> Value:
 def _scalar(value: AnyValue, kind: str | None) -> Scalar:
     match kind:
         case "string_value":
-            return value.string_value.decode("utf-8", "surrogateescape")
+            return _text(value.string_value)
         case "int_value":
             return value.int_value
         case "bool_value":

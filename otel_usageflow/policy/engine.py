@@ -21,7 +21,7 @@ from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageR
 from otel_usageflow.policy import http
 from otel_usageflow.policy.match import Selection, holds
 from otel_usageflow.policy.nesting import SpanIdentity, drop_inner
-from otel_usageflow.policy.paths import PathTree
+from otel_usageflow.policy.paths import Leaf, PathTree
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import HttpRequest, Origin
 from otel_usageflow.policy.text import plain_text
@@ -136,32 +136,38 @@ class PolicyEngine:
             return
         batch = work.batch
         batch.requests += 1
-        request = HttpRequest(span, found, origin)
+        text = http.path(found)
+        path = None if text is None else http.path_segments(text)
+        leaves = self._tree.by_route(http.route(found)) if path is None else self._tree.by_path(path)
+        if leaves:
+            request = HttpRequest(span, found, origin, http.method(found), path)
+            if self._apply(_candidates(leaves, request), request, work):
+                return
+        batch.unmatched += 1
+        if work.unmatched is not None:
+            work.unmatched(HttpRequest(span, found, origin, http.method(found), path))
+
+    def _apply(self, candidates: Sequence[int], request: HttpRequest, work: _Work) -> bool:
+        """Bill a request under these policies; False if none of them matches it."""
         taken: set[str] = set()
-        for index in self._candidates(request):
+        for index in candidates:
             policy = self.policies[index]
             event_name = policy.terms.event_name
-            if event_name in taken or not holds(policy.conditions, request):
+            if event_name in taken or (policy.conditions and not holds(policy.conditions, request)):
                 continue
             taken.add(event_name)
-            if request.status not in policy.statuses:
-                batch.unbilled[policy.terms.policy, "status"] += 1
+            if http.status(request.found) in policy.statuses:
+                work.batch.records.append(_record(policy, request, work.received_ns))
             else:
-                batch.records.append(_record(policy, request, work.received_ns))
-        if not taken:
-            batch.unmatched += 1
-            if work.unmatched is not None:
-                work.unmatched(request)
+                work.batch.unbilled[policy.terms.policy, "status"] += 1
+        return bool(taken)
 
-    def _candidates(self, request: HttpRequest) -> Sequence[int]:
-        """The policies whose endpoint fits, in order; some whose `match` does not hold are left out already."""
-        if request.path is not None:
-            leaves = self._tree.by_path(request.path)
-        else:
-            leaves = self._tree.by_route(http.route(request.found))
-        if len(leaves) == 1:
-            return leaves[0].of(request.method).pick(request)
-        return sorted({index for leaf in leaves for index in leaf.of(request.method).pick(request)})
+
+def _candidates(leaves: Sequence[Leaf], request: HttpRequest) -> Sequence[int]:
+    """The policies whose endpoint fits, in order; some whose `match` does not hold are left out already."""
+    if len(leaves) == 1:
+        return leaves[0].of(request.method).pick(request)
+    return sorted({index for leaf in leaves for index in leaf.of(request.method).pick(request)})
 
 
 def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageRecord:

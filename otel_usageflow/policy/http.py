@@ -4,10 +4,11 @@ The new names win where a span has both (`http/dup`). Sources: semantic-conventi
 docs/non-normative/http-migration.md.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import unquote, unquote_plus, unquote_to_bytes
 
-from otel_usageflow.model.attributes import Found, Value, read
+from otel_usageflow.model.attributes import Found, Raw, Value, decode_found, read
 from otel_usageflow.policy.text import one_text
 
 METHODS: Final = ("http.request.method", "http.method")
@@ -28,6 +29,24 @@ _DECODED_URL_SCOPES: Final = frozenset(
 )
 
 
+class _Memo(dict[Raw, Any]):
+    """Remembers what came of attributes of which there are only a few distinct ones, such as the method."""
+
+    def __init__(self, decide: Callable[[Value], Any]) -> None:
+        super().__init__()
+        self._decide = decide
+
+    def __missing__(self, raw: Raw) -> Any:
+        result = self._decide(decode_found(raw))
+        if len(self) < _FEW and len(raw) < _SHORT:
+            self[raw] = result
+        return result
+
+
+_FEW: Final = 1024
+_SHORT: Final = 100
+
+
 def is_http(found: Found) -> bool:
     """Whether a SERVER span with these attributes is an HTTP request; a gRPC call is none."""
     return not HTTP_KEYS.isdisjoint(found) and "rpc.system" not in found and "rpc.system.name" not in found
@@ -35,19 +54,19 @@ def is_http(found: Found) -> bool:
 
 def method(found: Found) -> str | None:
     """The method in capitals, also one that the conventions do not know."""
-    name = _first(found, METHODS)
-    if name == "_OTHER":
-        name = _text(found, "http.request.method_original") or name
-    return name.upper() if name else None
+    for key in METHODS:
+        if key in found and (name := _method_of[found[key]]):
+            if name == "_OTHER":
+                name = _text(found, "http.request.method_original") or name
+            return str(name).upper()
+    return None
 
 
 def status(found: Found) -> int | None:
     """The response's status code; None if the request ended without one, or if it is none (Envoy's 0)."""
     for key in STATUSES:
-        if key in found:
-            code = _code(read(found, key))
-            if code is not None:
-                return code
+        if key in found and (code := _status_of[found[key]]) is not None:
+            return int(code)
     return None
 
 
@@ -76,9 +95,7 @@ def _target_path(found: Found) -> str | None:
 def _is_part_of(text: str, target: str) -> bool:
     """Whether the target, decoded, ends with the text, be it UTF-8 or, as in PATH_INFO, Latin-1."""
     decoded = unquote_to_bytes(target.encode("utf-8", "surrogateescape"))
-    return decoded.endswith(text.encode("utf-8", "surrogateescape")) or decoded.endswith(
-        text.encode("latin-1", "replace")
-    )
+    return decoded.endswith((text.encode("utf-8", "surrogateescape"), text.encode("latin-1", "replace")))
 
 
 def route(found: Found) -> str | None:
@@ -144,9 +161,10 @@ def path_segments(text: str) -> list[str]:
 
 def _text(found: Found, key: str) -> str | None:
     """One attribute as it stands; None if it is missing or not one text."""
-    if key not in found:
-        return None
-    value = read(found, key)
+    return _as_text(read(found, key)) if key in found else None
+
+
+def _as_text(value: Value) -> str | None:
     return value if isinstance(value, str) else one_text((value,))
 
 
@@ -169,6 +187,9 @@ def _code(value: Value) -> int | None:
 
 
 _CODES: Final = range(100, 600)
+
+_method_of: Final = _Memo(_as_text)
+_status_of: Final = _Memo(_code)
 
 
 def _authority(url: str) -> str:

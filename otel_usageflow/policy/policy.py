@@ -64,15 +64,15 @@ def compile_policy(config: PolicyConfig, placeholders: frozenset[str]) -> Policy
     readers = tuple(source.reader(setting) for source in config.user)
     payload_keys = tuple(sorted((name, rule.attribute) for name, rule in config.payload.items()))
     both = frozenset({*config.match.attributes, *(key for _, key in payload_keys)})
-    quantity = config.quantity
-    measured = quantity.keys if isinstance(quantity, QuantityConfig) else ()
+    measured = config.quantity.keys if isinstance(config.quantity, QuantityConfig) else ()
+    quantity = None if isinstance(config.quantity, QuantityConfig) else config.quantity
     return Policy(
-        terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account),
+        terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account, quantity),
         endpoints=endpoints,
         conditions=tuple(_conditions(config.match)),
         statuses=allowed_statuses(config.status),
         readers=readers,
-        quantity=None if isinstance(quantity, QuantityConfig) else quantity,
+        quantity=quantity,
         measure=_measure(measured),
         payload_keys=payload_keys,
         span_keys=both.union(

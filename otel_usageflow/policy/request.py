@@ -20,18 +20,17 @@ class Origin:
 class HttpRequest:
     """One request. What only some policies ask for is worked out when they do, once."""
 
-    __slots__ = ("_host", "found", "method", "origin", "path", "span", "status")
+    __slots__ = ("_host", "found", "method", "origin", "path", "span")
 
-    def __init__(self, span: Span, found: Found, origin: Origin) -> None:
+    def __init__(self, span: Span, found: Found, origin: Origin, method: str | None, path: list[str] | None) -> None:
         self.span = span
         self.found = found
         """The span's attributes that some policy asks for."""
         self.origin = origin
-        self.method = http.method(found)
-        text = http.path(found)
-        self.path: list[str] | None = None if text is None else http.path_segments(text)
+        self.method = method
+        """In capitals, if the span has one."""
+        self.path = path
         """Decoded segments; None if the span has no path."""
-        self.status = http.status(found)
         self._host: str | None = None
 
     @property
