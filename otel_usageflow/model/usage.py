@@ -39,6 +39,8 @@ class Terms:
     """The Stripe customer metadata field that holds the user, or None when the user is a customer id."""
     account: str | None = None
     """The Stripe connected account, or None for the exporter's."""
+    quantity: Quantity | None = 1
+    """What every request counts, or None if each is measured."""
 
 
 class UsageRecord(NamedTuple):

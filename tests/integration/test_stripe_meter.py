@@ -186,6 +186,16 @@ async def test_a_meter_that_cannot_be_fed_is_refused_at_the_start(tmp_path: Path
                 pass
 
 
+async def test_a_counting_meter_cannot_bill_other_quantities(tmp_path: Path) -> None:
+    """A meter that counts events ignores how much each says: the start fails, naming it and the remedy."""
+    tokens = Terms(policy="tokens", event_name="api_request", metadata_field="account_id", quantity=None)
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request", formula="count")
+        with pytest.raises(StartError, match="counts events.*aggregates by sum"):
+            async with billing(tmp_path, stripe, (tokens,)):
+                pass
+
+
 async def test_customer_ids_need_no_directory(tmp_path: Path) -> None:
     """Under `customer: {id: true}` the user is the customer, and no customer is read."""
     direct = Terms(policy="direct", event_name="api_request", metadata_field=None)

@@ -104,9 +104,7 @@ async def billing(
         SqliteStorageConfig(directory=directory), Context(id="sqlite_storage", health=health, extensions={})
     )
     async with storage:
-        context = Context(
-            id="stripe_meter", health=health, extensions={"sqlite_storage": storage}, terms=terms
-        )
+        context = Context(id="stripe_meter", health=health, extensions={"sqlite_storage": storage}, terms=terms)
         async with FACTORY.build(FACTORY.config.model_validate(values), context) as exporter:
             yield Billing(exporter, storage)
 

@@ -40,6 +40,7 @@ class Account:
         self._ledger = ledger
         self.name = name
         self.event_names = sorted({term.event_name for term in terms})
+        self._measured = {term.event_name for term in terms if term.quantity != 1}
         self._refresh = refresh.total_seconds()
         self._backoff = backoff
         self._wake_sender = wake_sender
@@ -60,7 +61,7 @@ class Account:
             return {}
         answers = {}
         for name in {*self.event_names, *self._meters}:
-            answer = feeding(self._meters.get(name), name, self.name)
+            answer = self._feeding(name)
             answers[self.name, name] = answer.reason if isinstance(answer, Unfit) else answer
         return answers
 
@@ -71,7 +72,7 @@ class Account:
             StripeFailure: they could not be read.
         """
         await self._read_meters()
-        return refusals(self._meters or {}, self.event_names, self.name)
+        return refusals(map(self._feeding, self.event_names))
 
     async def follow(self) -> None:
         """Keep everything up to date until cancelled."""
@@ -117,10 +118,13 @@ class Account:
         self._meters = {meter.event_name: meter for meter in sorted(meters, key=lambda meter: meter.active)}
         self._meters_at = time.monotonic()
         for name in self.event_names:
-            self._tell(name, feeding(self._meters.get(name), name, self.name))
+            self._tell(name, self._feeding(name))
         for (account, name), answer in self.feedings().items():
             if isinstance(answer, Formula):  # also if it looked so before: Stripe may have refused in between
                 await self._ledger.reopen_meter(account, name)
+
+    def _feeding(self, name: str) -> Formula | Unfit:
+        return feeding((self._meters or {}).get(name), name, self.name, ones=name not in self._measured)
 
     def _tell(self, name: str, answer: Formula | Unfit) -> None:
         """Say once what is wrong with a meter, and once when it is right again."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -157,7 +158,7 @@ class StripeMeterExporter:
 def _in_account(terms: Terms, account: str | None) -> Terms:
     if terms.account is not None or account is None:
         return terms
-    return Terms(terms.policy, terms.event_name, terms.metadata_field, account)
+    return replace(terms, account=account)
 
 
 def _tell_refused(event: MeterEvent, outcome: Refused) -> None:

@@ -5,6 +5,7 @@ and it can be made right for `count` (one event a record) and `last` (the last v
 `event_time_window` keeps only the last event of an hour or a day: deltas would overwrite each other.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from otel_usageflow.ledger.freeze import Formula
@@ -29,30 +30,43 @@ class Unfit:
 
     why: str
     remedy: str
+    for_good: bool = True
+    """Whether it stays so: a missing meter can still be made."""
     reason: Reason = Reason.NO_METER
 
     def __str__(self) -> str:
         return f"{self.why}; {self.remedy}"
 
 
-def feeding(meter: Meter | None, event_name: str, account: str) -> Formula | Unfit:
-    """How to feed the meter of this event name, or why it cannot be fed."""
+def feeding(meter: Meter | None, event_name: str, account: str, *, ones: bool = True) -> Formula | Unfit:
+    """How to feed the meter of this event name, or why it cannot be fed.
+
+    `ones`: every request under this event name counts 1.
+    """
     where = f"connected account {account}" if account else "Stripe"
     if meter is None:
         return Unfit(
             f"{where} has no meter with event_name {event_name!r}",
             "create it (Billing > Meters); the usage is kept and billed once it is there",
+            for_good=False,
         )
     if not meter.active:
         return Unfit(
             f"the meter with event_name {event_name!r} is inactive",
             "reactivate it in Stripe; the usage is kept and billed once it is active",
+            for_good=False,
         )
     if meter.event_time_window is not None:
         return Unfit(
             f"the meter with event_name {event_name!r} has event_time_window {meter.event_time_window!r}, so that "
             "each event replaces the ones before it",
             "create a meter without event_time_window under another event_name, and name that in the policy",
+        )
+    if meter.formula == Formula.COUNT and not ones:
+        return Unfit(
+            f"the meter with event_name {event_name!r} counts events and ignores their value, but a policy bills "
+            "another quantity than 1",
+            "create a meter that aggregates by sum under another event_name, and name that in the policy",
         )
     try:
         return Formula(meter.formula)
@@ -63,7 +77,6 @@ def feeding(meter: Meter | None, event_name: str, account: str) -> Formula | Unf
         )
 
 
-def refusals(meters: dict[str, Meter], event_names: list[str], account: str) -> list[Unfit]:
-    """Meters that exist and can never be fed correctly: reasons not to start. A missing meter is not among them."""
-    unfit = [feeding(meters[name], name, account) for name in event_names if name in meters and meters[name].active]
-    return [answer for answer in unfit if isinstance(answer, Unfit)]
+def refusals(answers: Iterable[Formula | Unfit]) -> list[Unfit]:
+    """Reasons not to start: meters that exist, are active, and can never be fed correctly."""
+    return [answer for answer in answers if isinstance(answer, Unfit) and answer.for_good]
