@@ -2,9 +2,10 @@
 
 import argparse
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from otel_usageflow.config.model import Config
+if TYPE_CHECKING:
+    from otel_usageflow.config.model import Config
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +40,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, of_root: bool = Fal
     )
 
 
-def load_config(arguments: argparse.Namespace, *, need_secrets: bool = True) -> Config:
+def load_config(arguments: argparse.Namespace, *, need_secrets: bool = True) -> "Config":
     """The configuration that the arguments name.
 
     Args:

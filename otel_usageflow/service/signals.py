@@ -21,22 +21,22 @@ def stop_on_signals() -> asyncio.Event:
     """An event that the first signal sets. Everything acknowledged is durable, so the second may kill."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
+    received: list[int] = []
 
-    def first(number: signal.Signals) -> None:
-        _log.info("stopping", signal=number.name)
-        for each in SIGNALS:
-            loop.remove_signal_handler(each)
-            # Not through the event loop, which may be what hangs.
-            signal.signal(each, _second)
+    def stop(name: str) -> None:
+        _log.info("stopping", signal=name)
         stopping.set()
 
+    # Handlers of the process and not of the event loop, which may be what hangs when the second signal comes.
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1 or loop.is_closed():
+            leave_now("stopped at once by a second signal")
+        loop.call_soon_threadsafe(stop, signal.Signals(number).name)
+
     for each in SIGNALS:
-        loop.add_signal_handler(each, first, each)
+        signal.signal(each, handle)
     return stopping
-
-
-def _second(_number: int, _frame: FrameType | None) -> NoReturn:
-    leave_now("stopped at once by a second signal")
 
 
 def leave_now(why: str) -> NoReturn:
