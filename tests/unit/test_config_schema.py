@@ -1,0 +1,123 @@
+"""The JSON schema: up to date, true to what is accepted; and every key is documented."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from otel_usageflow.components import registry
+from otel_usageflow.config.schema import schema
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = ROOT / "collector_config" / "schema.json"
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[str, Any]:
+    return schema(registry(third_party=()))
+
+
+def test_up_to_date(made: dict[str, Any]) -> None:
+    """The committed schema is what the models say; if not: otel-usageflow components --schema."""
+    assert json.loads(COMMITTED.read_text()) == made
+
+
+def test_is_a_schema(made: dict[str, Any]) -> None:
+    """It is valid JSON Schema, and every reference in it leads somewhere."""
+    jsonschema.Draft202012Validator.check_schema(made)
+    references = set(re.findall(r"#/\$defs/[^\"]+", json.dumps(made)))
+    assert references
+    assert all(reference.removeprefix("#/$defs/") in made["$defs"] for reference in references)
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    for page in DOCS:
+        for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            yield page.name, block
+
+
+def test_the_example_of_the_docs_fits(made: dict[str, Any]) -> None:
+    """Every whole configuration in the docs is valid by the schema."""
+    whole = [
+        tree for _, block in documented() if isinstance(tree := yaml.safe_load(block), dict) and "service" in tree
+    ]
+    whole = [tree for tree in whole if {"receivers", "processors", "exporters"} <= set(tree)]
+    assert whole
+    for tree in whole:
+        jsonschema.validate(tree, made, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("receivers", "otlp", "protocols", "grpc"), {"max_recv_msg_size_mib": "${env:SIZE}"}),
+        (("receivers", "otlp", "protocols", "grpc"), None),
+        (("receivers", "otlp/second"), {"protocols": {"http": None}}),
+        (("extensions", "health_check"), None),
+        (("exporters", "stripe_meter", "calls_per_second"), "${env:PACE:-500}"),
+    ],
+)
+def test_accepts(made: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    """Environment variables, ids with a name and sections without a value are right by the schema, too."""
+    jsonschema.validate(changed(path, value), made, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("receivers", "otlp", "protocols", "gprc"), None),
+        (("receivers", "otpl"), {"protocols": {"grpc": None}}),
+        (("exporters", "stripe_meter", "api_kee"), "x"),
+        (("exporters", "stripe_meter", "calls_per_second"), "many"),
+        (("service", "pipelines", "traces", "receivers"), "otlp"),
+    ],
+)
+def test_rejects(made: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+    """Unknown keys and types, and values of the wrong form, are marked in the editor."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(changed(path, value), made, cls=jsonschema.Draft202012Validator)
+
+
+def changed(path: tuple[str, ...], value: object) -> dict[str, Any]:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    tree: dict[str, Any] = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    below = tree
+    for step in path[:-1]:
+        below = below[step]
+    below[path[-1]] = value
+    return tree
+
+
+def keys(made: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, key)
+        for name, definition in made["$defs"].items()
+        for key in (*definition.get("properties", ()), *definition.get("enum", ()))
+    ]
+
+
+def test_every_key_is_documented(made: dict[str, Any]) -> None:
+    """Every component, every key of every section and every word that a key may have stands somewhere in docs/."""
+    text = "\n".join(page.read_text() for page in DOCS)
+    words = set(re.findall(r"[a-z0-9_]+(?:-[a-z0-9]+)*", text))
+    components = [(kind, name) for kind, factories in registry(third_party=()).items() for name in factories]
+    assert [entry for entry in [*components, *keys(made)] if str(entry[1]) not in words] == []
+
+
+def test_every_command_is_documented() -> None:
+    """Every command and every option of it stands in docs/cli.md."""
+    from otel_usageflow.cli import parser
+
+    page = (ROOT / "docs" / "cli.md").read_text()
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    assert commands
+    for name, command in commands.items():  # type: ignore[union-attr]
+        assert f"## {name}\n" in page
+        options = {word for action in command._actions for word in action.option_strings} - {"-h", "--help"}
+        assert {option for option in options if option not in page} == set()
