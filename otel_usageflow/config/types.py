@@ -82,7 +82,10 @@ def parse_duration(value: Any) -> timedelta:
     parts = _PART.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"{value!r} is not a duration; write it with units, as in 300ms, 10s or 1m30s")
-    return timedelta(microseconds=float(sum(Decimal(number) * _UNITS[unit] for number, unit in parts)))
+    try:
+        return timedelta(microseconds=float(sum(Decimal(number) * _UNITS[unit] for number, unit in parts)))
+    except OverflowError:
+        raise ValueError(f"{value!r} is too long") from None
 
 
 def format_duration(value: timedelta) -> str:
