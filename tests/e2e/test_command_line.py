@@ -1,52 +1,15 @@
-"""The installed command as a process: its words, its exit statuses, and how it stops."""
+"""The installed command: its words and its exit statuses."""
 
-import asyncio
-import contextlib
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-
-COMMAND = [sys.executable, "-m", "otel_usageflow"]
-
-CONFIG = """\
-receivers:
-  otlp:
-    protocols:
-      grpc: {endpoint: "127.0.0.1:0"}
-      http: {endpoint: "127.0.0.1:0"}
-processors:
-  usage_policy:
-    policies:
-      - name: chat
-        endpoint: POST /v1/chat/completions
-        user: {header: x-account-id}
-        customer: {metadata_field: account_id}
-        event_name: api_request
-exporters:
-  debug:
-  stripe_meter:
-    api_key: ${env:TEST_STRIPE_KEY}
-    sending_queue: {storage: sqlite_storage}
-extensions:
-  sqlite_storage: {directory: "${env:TEST_DIRECTORY}"}
-  health_check: {endpoint: "127.0.0.1:0"}
-service:
-  extensions: [sqlite_storage, health_check]
-  pipelines:
-    traces: {receivers: [otlp], processors: [usage_policy], exporters: [debug]}
-  telemetry: {logs: {encoding: json}}
-"""
+from service_process import COMMAND, CONFIG, environment
 
 
 @pytest.fixture
@@ -56,55 +19,15 @@ def config(tmp_path: Path) -> str:
     return str(file)
 
 
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "TEST_STRIPE_KEY": "sk_test_secret", "TEST_DIRECTORY": str(tmp_path / "ledger")}
+@pytest.fixture(name="environment")
+def environment_fixture(tmp_path: Path) -> dict[str, str]:
+    return environment(tmp_path)
 
 
 def call(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, env=environment
     )
-
-
-class Running:
-    """The service as a process, with the lines of its log."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[dict[str, Any]] = []
-
-    async def line(self, event: str, **fields: object) -> dict[str, Any]:
-        """Wait for a line of the log."""
-        assert self.process.stderr is not None
-        async with asyncio.timeout(30):
-            while text := await self.process.stderr.readline():
-                self.lines.append(json.loads(text))
-                if self.lines[-1]["event"] == event and fields.items() <= self.lines[-1].items():
-                    return self.lines[-1]
-        raise AssertionError(f"no {event} in {self.lines}")
-
-    async def ports(self) -> dict[str, int]:
-        started = await self.line("started", component="receivers::otlp")
-        await self.line("ready")
-        return {name: int(started[name].rpartition(":")[2]) for name in ("grpc", "http")}
-
-    async def end(self) -> int:
-        async with asyncio.timeout(20):
-            return await self.process.wait()
-
-
-@asynccontextmanager
-async def running(arguments: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Running]:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND, *arguments, stderr=asyncio.subprocess.PIPE, env=environment
-    )
-    try:
-        yield Running(process)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 def test_version() -> None:
@@ -290,129 +213,3 @@ def test_interrupted_command(tmp_path: Path) -> None:
             assert process.wait(timeout=60) == 130
         assert process.stderr is not None
         assert process.stderr.read() == ""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_run_until_signal(config: str, environment: dict[str, str], number: signal.Signals) -> None:
-    """The service starts, says where it listens, takes spans, and ends with 0 when told to."""
-    async with running(["--config", config], environment) as service:
-        ports = await service.ports()
-        request = ExportTraceServiceRequest()
-        span = (
-            request.resource_spans.add()
-            .scope_spans.add()
-            .spans.add(
-                trace_id=b"t" * 16,
-                span_id=b"s" * 8,
-                name="GET /",
-                kind=2,
-                start_time_unix_nano=1,
-                end_time_unix_nano=2,
-            )
-        )
-        span.attributes.add(key="http.request.method").value.string_value = "GET"
-        assert await post(ports["http"], request.SerializeToString()) == b"HTTP/1.1 200 OK"
-        service.process.send_signal(number)
-        assert (await service.line("stopping"))["signal"] == number.name
-        summary = await service.line("usage_summary")
-        assert (summary["spans"], summary["requests"], summary["unmatched"]) == (1, 1, 1)
-        await service.line("stopped")
-        assert await service.end() == 0
-        remarks = [line for line in service.lines if line["event"] == "configuration"]
-        assert [remark["path"] for remark in remarks] == ["exporters::stripe_meter"]
-
-
-async def post(port: int, body: bytes) -> bytes:
-    """Send one request; the status line."""
-    head = (
-        f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: {len(body)}"
-    )
-    async with connected(port) as (reader, writer):
-        writer.write(head.encode() + b"\r\nConnection: close\r\n\r\n" + body)
-        answer = await reader.read()
-    return answer.partition(b"\r\n")[0]
-
-
-async def test_call_in_flight_is_finished(config: str, environment: dict[str, str]) -> None:
-    """A call that has begun before the signal is answered, and only then does the service end."""
-    async with running(["--config", config], environment) as service:
-        ports = await service.ports()
-        async with connected(ports["http"]) as (reader, writer):
-            await begin_call(reader, writer)
-            service.process.send_signal(signal.SIGTERM)
-            await service.line("stopping")
-            writer.write(b"\0")  # the last byte; with it the body is no OTLP message
-            async with asyncio.timeout(5):
-                assert (await reader.readline()).startswith(b"HTTP/1.1 400")
-            assert await service.end() == 0
-
-
-@asynccontextmanager
-async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
-
-
-async def begin_call(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send a request whose last byte is still to come, and that the service has begun to read."""
-    writer.write(
-        b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\n"
-        b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n"
-    )
-    async with asyncio.timeout(5):
-        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
-        await reader.readline()
-    writer.write(b"\xff\xff")
-    await writer.drain()
-
-
-async def test_second_signal(config: str, environment: dict[str, str]) -> None:
-    """While a call keeps the drain waiting, a second signal ends the service at once, with 2."""
-    async with running(["--config", config], environment) as service:
-        ports = await service.ports()
-        async with connected(ports["http"]) as (reader, writer):
-            await begin_call(reader, writer)
-            service.process.send_signal(signal.SIGTERM)
-            await service.line("stopping")
-            service.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(2):
-                assert await service.process.wait() == 2
-            assert service.process.stderr is not None
-            assert await service.process.stderr.read() == b"otel-usageflow: stopped at once by a second signal\n"
-
-
-async def test_stop_is_bounded(config: str, environment: dict[str, str]) -> None:
-    """A client that never finishes its call cannot keep the service from ending within eight seconds."""
-    async with running(["--config", config], environment) as service:
-        ports = await service.ports()
-        async with connected(ports["http"]) as (reader, writer):
-            await begin_call(reader, writer)
-            service.process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(8.5):
-                assert await service.process.wait() == 0
-
-
-async def test_port_in_use(config: str, environment: dict[str, str]) -> None:
-    """A port that is taken is named with its place in the configuration; the exit status is 2."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        place = "receivers::otlp::protocols::http::endpoint"
-        async with running(["--config", config, "--set", f"{place}=127.0.0.1:{port}"], environment) as service:
-            failed = await service.line("failed")
-            assert f"{place}: cannot listen on 127.0.0.1:{port}" in failed["error"]
-            assert await service.end() == 2
-
-
-async def test_ledger_in_use(config: str, environment: dict[str, str]) -> None:
-    """A second service on the same ledger does not start, and says why."""
-    async with running(["--config", config], environment) as first:
-        await first.ports()
-        async with running(["--config", config], environment) as second:
-            failed = await second.line("failed")
-            assert environment["TEST_DIRECTORY"] in failed["error"]
-            assert await second.end() == 2

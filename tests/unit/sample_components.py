@@ -123,3 +123,19 @@ def registry_of(*factories: Factory) -> dict[Kind, dict[str, Factory]]:
 
 
 REGISTRY = registry_of(WIRE, RULES, BILL, DISK, LAMP)
+
+GOOD = """\
+receivers: {wire: {protocols: {grpc: }}}
+processors:
+  rules:
+    policies:
+      - {name: chat, user: {header: x-account-id}}
+exporters:
+  bill: {api_key: sk_live_abcdef, sending_queue: {storage: disk}}
+extensions: {disk: }
+service:
+  extensions: [disk]
+  pipelines:
+    traces: {receivers: [wire], processors: [rules], exporters: [bill]}
+"""
+"""A configuration of all of them, without mistakes."""

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from sample_components import REGISTRY
-from test_config_problems import GOOD
+from sample_components import GOOD, REGISTRY
 
 from otel_usageflow.config.load import load, read_source
 from otel_usageflow.config.model import Config

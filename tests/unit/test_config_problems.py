@@ -3,25 +3,10 @@
 from pathlib import Path
 
 import pytest
-from sample_components import REGISTRY
+from sample_components import GOOD, REGISTRY
 
 from otel_usageflow.config.load import load
 from otel_usageflow.errors import ConfigErrors
-
-GOOD = """\
-receivers: {wire: {protocols: {grpc: }}}
-processors:
-  rules:
-    policies:
-      - {name: chat, user: {header: x-account-id}}
-exporters:
-  bill: {api_key: sk_live_abcdef, sending_queue: {storage: disk}}
-extensions: {disk: }
-service:
-  extensions: [disk]
-  pipelines:
-    traces: {receivers: [wire], processors: [rules], exporters: [bill]}
-"""
 
 ENVIRONMENT = {"EMPTY": "", "SECRET": "sk_live_secret", "WRONG": "nonsense"}
 
