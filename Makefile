@@ -29,6 +29,10 @@ fmt: .venv/.dev ## put the code into form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+docs: .venv/.dev ## write the JSON schema of the configuration, which editors read
+	$(BIN)/otel-usageflow components --schema > .venv/schema.json
+	mv .venv/schema.json collector_config/schema.json
+
 proto: .venv-proto/.done ## generate otel_usageflow/proto from proto/
 	.venv-proto/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. \
 		proto/otel_usageflow/proto/spans/v1/spans.proto
