@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
-from otel_usageflow.model.usage import Reason, UsageBatch
+from otel_usageflow.model.usage import Reason, Terms, UsageBatch
 
 
 class Committed(NamedTuple):
@@ -84,6 +84,9 @@ class Ledger(Protocol):
 
     async def follow(self, account: str, cursor: float) -> None:
         """Remember up to where changes were applied."""
+
+    async def unfinished(self) -> list[Terms]:
+        """The terms of usage that is not in a meter event yet, whichever policies stand in the configuration now."""
 
     async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
         """Distinct usage that is held for one of these reasons."""

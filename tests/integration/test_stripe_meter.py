@@ -257,6 +257,20 @@ async def test_many_digits_are_split_not_lost(tmp_path: Path) -> None:
             await stripe.wait_until(lambda: total(stripe, customer) == long)
 
 
+async def test_usage_of_a_policy_that_is_gone_is_still_billed(tmp_path: Path) -> None:
+    """What was acknowledged under an earlier configuration is billed, whatever the policies say now."""
+    by_team = Terms(policy="team", event_name="by_team", metadata_field="team", account="acct_1")
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request")
+        stripe.add_meter("by_team", account="acct_1")
+        customer = stripe.add_customer({"team": "red"}, account="acct_1")
+        with stripe.outage():
+            async with billing(tmp_path, stripe, (by_team,)) as running:
+                await running.bill(record("red", terms=by_team, quantity=6))
+        async with billing(tmp_path, stripe, (CHAT,)):
+            await stripe.wait_until(lambda: stripe.total("by_team", customer, account="acct_1") == 6)
+
+
 async def test_nothing_is_exported_from_an_empty_batch(tmp_path: Path) -> None:
     """A batch without usage touches neither the ledger nor Stripe."""
     async with StripeDouble() as stripe:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -65,14 +65,14 @@ class Account:
             answers[self.name, name] = answer.reason if isinstance(answer, Unfit) else answer
         return answers
 
-    async def refuse_unfit_meters(self) -> list[Unfit]:
-        """Read the meters; return those that exist and can never be fed correctly.
+    async def unfit_meters(self, event_names: Iterable[str]) -> list[Unfit]:
+        """Read the meters; of these event names, return those that exist and can never be fed correctly.
 
         Raises:
             StripeFailure: they could not be read.
         """
         await self._read_meters()
-        return refusals(map(self._feeding, self.event_names))
+        return refusals(map(self._feeding, event_names))
 
     async def follow(self) -> None:
         """Keep everything up to date until cancelled."""

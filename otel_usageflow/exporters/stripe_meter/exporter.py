@@ -72,13 +72,14 @@ class StripeMeterExporter:
 
     async def __aenter__(self) -> Self:
         self._api = await self._stack.enter_async_context(connect(self._config))
-        names = {terms.account or "" for terms in self._terms} or {self._config.account or ""}
-        for name in sorted(names):
+        # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
+        terms = (*self._terms, *await self._ledger.unfinished())
+        for name in sorted({one.account or "" for one in terms} or {self._config.account or ""}):
             self._accounts[name] = Account(
                 self._api,
                 self._ledger,
                 name,
-                [terms for terms in self._terms if (terms.account or "") == name],
+                [one for one in terms if (one.account or "") == name],
                 self._config.customers.refresh,
                 self._config.retry_on_failure.backoff,
                 self._sender.wake,
@@ -114,9 +115,10 @@ class StripeMeterExporter:
         """Do not start with a meter that would be fed wrongly; a Stripe that does not answer is no reason."""
         unfit: list[str] = []
         for account in self._accounts.values():
+            billed = sorted({one.event_name for one in self._terms if (one.account or "") == account.name})
             try:
                 async with asyncio.timeout(_PATIENCE_AT_START):
-                    unfit.extend(map(str, await account.refuse_unfit_meters()))
+                    unfit.extend(map(str, await account.unfit_meters(billed)))
             except (*StripeFailure, TimeoutError) as error:
                 _log.warning(
                     "stripe_not_readable_at_start",
@@ -129,11 +131,9 @@ class StripeMeterExporter:
 
     async def _send(self, event: MeterEvent) -> Outcome:
         assert self._api is not None  # entered before anything is sent
-        account = self._accounts.get(event.account)
-        if account is None:
-            return Retry(f"account {event.account!r} is in no policy any more")
+        meter = self._accounts[event.account].meter(event.event_name)
         try:
-            return Accepted(await self._api.create_meter_event(event, account.meter(event.event_name)))
+            return Accepted(await self._api.create_meter_event(event, meter))
         except UnexpectedAnswer as error:
             return Retry(str(error), uncertain=True, everyone=True)
         except StripeFailure as error:

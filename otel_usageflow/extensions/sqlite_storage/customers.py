@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from otel_usageflow.extensions.sqlite_storage import windows
 from otel_usageflow.ledger.ledger import CustomerChange, DirectoryState, Waiting
-from otel_usageflow.model.usage import Reason
+from otel_usageflow.model.usage import Reason, Terms
 
 _BY_CUSTOMER = (Reason.NO_CUSTOMER, Reason.AMBIGUOUS_CUSTOMER)
 
@@ -13,6 +13,15 @@ _WAITING = """
 SELECT DISTINCT a.account, h.reason, m.event_name, s.metadata_field, s.user
 FROM held_windows h JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
 WHERE a.book = ? AND h.reason IN ({marks}) LIMIT ?
+"""
+
+_UNFINISHED = """
+SELECT DISTINCT a.account, m.event_name, s.metadata_field
+FROM (SELECT DISTINCT series_id FROM open_windows UNION SELECT DISTINCT series_id FROM held_windows)
+JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id) WHERE a.book = ?
+UNION
+SELECT DISTINCT a.account, e.event_name, ''
+FROM meter_events e JOIN accounts a USING (account_id) WHERE e.state IN (0, 1) AND a.book = ?
 """
 
 
@@ -87,6 +96,12 @@ def waiting(connection: sqlite3.Connection, book: str, reasons: Sequence[Reason]
     return [
         Waiting(account, Reason(reason), name, field or None, user) for account, reason, name, field, user in rows
     ]
+
+
+def unfinished(connection: sqlite3.Connection, book: str) -> list[Terms]:
+    """The terms of usage that is not in a meter event yet."""
+    rows = connection.execute(_UNFINISHED, (book, book))
+    return [Terms("", event_name, field or None, account or None) for account, event_name, field in rows]
 
 
 def reopen_meter(connection: sqlite3.Connection, meter_id: int) -> None:

@@ -12,7 +12,7 @@ from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.ledger import Committed, CustomerChange, DirectoryState, Waiting
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
-from otel_usageflow.model.usage import Reason, UsageBatch
+from otel_usageflow.model.usage import Reason, Terms, UsageBatch
 
 T = TypeVar("T")
 
@@ -72,6 +72,10 @@ class SqliteLedger:
     async def follow(self, account: str, cursor: float) -> None:
         """Remember up to where changes were applied."""
         await self._run(lambda c: customers.follow(c, self._names.account(c, account), cursor))
+
+    async def unfinished(self) -> list[Terms]:
+        """The terms of usage that is not in a meter event yet, whichever policies stand in the configuration now."""
+        return await self._run(lambda c: customers.unfinished(c, self._book))
 
     async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
         """Distinct usage that is held for one of these reasons."""
