@@ -1,5 +1,6 @@
 """The examples do what their pages say."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ EXAMPLES = sorted(folder.name for folder in (ROOT / "examples").iterdir() if fol
 PORTS = ("4317", "4318", "13133", "12111", "8000")
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the documents use curl")
 @pytest.mark.parametrize("example", EXAMPLES)
 async def test_an_example_does_what_its_page_says(example: str, tmp_path: Path) -> None:
     """Every command of an example's README works from a clean directory, and prints what the page shows."""

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _FENCE = re.compile(r"^```(?P<language>[a-z]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# (?P<name>[\w./-]+\.ya?ml)(:.*)?\n")
 _DONE = "--- that was"
+_ASKS = ("otel-usageflow usage ", "otel-usageflow preview ")
 PATIENCE = 60.0
 """Seconds that a command, or what it is to print, may take."""
 
@@ -76,7 +77,7 @@ class Shell:
         return int(found[1]), printed[: found.start()]
 
     async def expect(self, command: str, told: str) -> None:
-        """Run a command as a reader would: what shows how usage stands is asked again until it does."""
+        """Run a command as a reader would: what only asks is asked again until all is there."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE
         while True:
@@ -84,7 +85,7 @@ class Shell:
             assert status == 0, f"$ {command}\nexit status {status}\n{printed}"
             if not told or printed_as_told(printed, told):
                 return
-            waits = " usage " in command and loop.time() < deadline
+            waits = command.startswith(_ASKS) and loop.time() < deadline
             assert waits, f"$ {command}\nprinted:\n{printed}\nbut the document says:\n{told}"
             await asyncio.sleep(0.3)
 
