@@ -5,12 +5,20 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from otel_usageflow.policy.quantity import exact
 from otel_usageflow.policy.text import plain_text
+
+
+def secret_is_missing(why: str) -> ValidationError:
+    """The error of a model whose `secret` is needed and empty, at the secret's own place."""
+    problem = PydanticCustomError("secret_missing", "is required {why}", {"why": why})
+    return ValidationError.from_exception_data(
+        "secret", [InitErrorDetails(type=problem, loc=("secret",), input=None)]
+    )
 
 
 class OneOrMany:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from otel_usageflow.config.types import ConfigModel, Secret
 from otel_usageflow.model.attributes import Value
-from otel_usageflow.policy.fields import Name
+from otel_usageflow.policy.fields import Name, secret_is_missing
 from otel_usageflow.policy.http import QUERY_KEYS, query_values
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.sources.header import (
@@ -43,7 +43,7 @@ class ApiKey(ConfigModel):
         if self.scheme and self.header is None:
             raise ValueError("scheme belongs to a header; a query parameter has none")
         if self.hash == "hmac-sha256" and self.secret is None:
-            raise ValueError("hash: hmac-sha256 needs secret; write secret: ${env:NAME}")
+            raise secret_is_missing("by hash: hmac-sha256; write secret: ${env:NAME}")
         if self.hash != "hmac-sha256" and self.secret is not None:
             raise ValueError("secret is used by hash: hmac-sha256 only")
         return self

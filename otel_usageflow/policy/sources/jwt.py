@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
 from otel_usageflow.config.nearest import nearest
 from otel_usageflow.config.types import ConfigModel, Duration, Secret, parse_duration
-from otel_usageflow.policy.fields import Name, Names, OneOrMany
+from otel_usageflow.policy.fields import Name, Names, OneOrMany, secret_is_missing
 from otel_usageflow.policy.json_value import claim_values
 from otel_usageflow.policy.jwt_claims import Verification, unverified_claims, verified_claims
 from otel_usageflow.policy.jwt_keys import (
@@ -57,6 +57,8 @@ class Verify(ConfigModel):
 
     @model_validator(mode="after")
     def _one_key(self) -> "Verify":
+        if self.secret is None and "secret" in self.model_fields_set:
+            raise secret_is_missing("to verify tokens with; write secret: ${env:NAME}")
         if (self.secret is None) == (self.public_key_file is None):
             raise ValueError("needs either secret or public_key_file")
         allowed = SECRET_ALGORITHMS if self.secret is not None else PUBLIC_ALGORITHMS
