@@ -55,12 +55,12 @@ async def report(authorization: Annotated[str, Header()]) -> dict[str, Any]:
     return {"report": claims["org"]["tenant"]}
 
 
-@app.get("/v1/orgs/{org}/files/{name}")
-async def file(org: str, name: str) -> dict[str, Any]:
+@app.get("/v1/files/{org}/{number}")
+async def file(org: str, number: int) -> dict[str, Any]:
     """Read a file of an organisation."""
-    if name == "missing.txt":
+    if number == 0:
         raise HTTPException(404, "no such file")
-    return {"org": org, "name": name}
+    return {"org": org, "number": number}
 
 
 @app.get("/healthz")

@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from otel_usageflow.demo.cast import PRICES, UNKNOWN_ACCOUNT, dollars
+from otel_usageflow.demo.cast import PRICES, dollars
 from otel_usageflow.demo.scene import Scene
 from otel_usageflow.demo.stage import Stage
 from otel_usageflow.demo.verdict import Verdict
+
+_SHOWN = 10
+"""Differences that are listed."""
 
 
 def print_ending(scene: Scene, stage: Stage, verdict: Verdict, console: Console) -> None:
@@ -23,10 +26,12 @@ def print_ending(scene: Scene, stage: Stage, verdict: Verdict, console: Console)
     console.print(Text("What each customer owes", style="bold"), Text("(by the Stripe double's count)", style="dim"))
     console.print(_bills(scene))
     console.print()
-    for label, text in _facts(scene, verdict):
-        console.print(Text(f"{label:<14}", style="bold"), Text(text), sep="", soft_wrap=True)
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    for label, text, style in _facts(scene, verdict):
+        facts.add_row(Text(label, style="bold"), Text(text, style=style))
+    console.print(facts)
     console.print()
-    for line in _next_steps(stage, os.environ):
+    for line in next_steps(stage, os.environ, console.width):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -42,46 +47,64 @@ def _bills(scene: Scene) -> Table:
     return table
 
 
-def _facts(scene: Scene, verdict: Verdict) -> Iterator[tuple[str, str]]:
+def _facts(scene: Scene, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
+    """Label, text and style of each line."""
     tally, ledger = scene.tally, scene.ledger
-    sent = f"{tally.sent.total():,} requests, {tally.billable.total():,} of them of a customer"
-    yield "sent", f"{sent}; {scene.spans:,} spans acknowledged"
-    trouble = f"{scene.again} batches of spans sent again"
-    yield "trouble", trouble + (", the service killed in the middle (kill -9)" if scene.crashes else "")
-    yield "billed", f"{ledger.billed:,} usage records in {scene.event_count:,} meter events"
-    for reason, count in sorted(ledger.reasons.items()):
-        meaning = f" ({UNKNOWN_ACCOUNT} has no customer at Stripe)" if reason == "no_customer" else ""
-        yield "kept", f"{count} usage records in quarantine: {reason}{meaning}"
+    sent = f"{tally.sent.total():,} requests, {tally.billable.total():,} of them billable"
+    yield "sent", f"{sent}; {scene.spans:,} spans acknowledged", ""
+    trouble = f"{scene.again} batches of spans sent twice"
+    yield "trouble", trouble + ("; the service killed once (kill -9)" if scene.crashes else ""), ""
+    yield "billed", f"{ledger.billed:,} usage records in {scene.event_count:,} meter events", ""
+    kept = ", ".join(f"{count} {reason}" for reason, count in sorted(ledger.reasons.items()))
+    yield "kept", f"{ledger.reasons.total()} usage records in quarantine: {kept or 'none'}", ""
     if verdict.billed_once:
-        yield "billed once", "yes: own count and Stripe's are equal for every customer and meter"
-    for number, difference in enumerate(verdict.differences):
-        yield "" if number else "billed once", ("   " if number else "NO: ") + difference
+        yield "billed once", "yes: sent and billed are equal for every customer and meter", "green"
+    for number, difference in enumerate(verdict.differences[:_SHOWN]):
+        yield ("" if number else "billed once"), ("    " if number else "NO: ") + difference, "red"
+    if len(verdict.differences) > _SHOWN:
+        yield "", f"    and {len(verdict.differences) - _SHOWN} more differences", "red"
 
 
-def _next_steps(stage: Stage, environment: Mapping[str, str]) -> Iterator[str]:
-    command, config = this_command(), shlex.quote(str(stage.config))
-    yield f"The ledger, the configuration and the logs lie in {stage.config.parent}"
+def next_steps(stage: Stage, environment: Mapping[str, str], width: int) -> Iterator[str]:
+    """Lines that say where everything lies and which commands to try, no wider than need be."""
+    command, config = this_command(), f"--config {shlex.quote(str(stage.config))}"
+    yield f"Ledger, configuration and logs lie in {stage.config.parent}"
+    yield ""
     yield "Try next:"
-    yield f"  {command} usage --config {config}"
-    yield f"  {command} preview --config {config} --input {shlex.quote(str(stage.spans))}"
-    yield f"  {command} print-config --config {config}"
-    key = environment.get("STRIPE_API_KEY", "")
-    if key.startswith(("sk_test_", "rk_test_")):
+    yield from _folded(width, f"{command} usage", config)
+    yield from _folded(width, f"{command} preview", config, f"--input {shlex.quote(str(stage.spans))}")
+    yield from _folded(width, f"{command} validate", config)
+    yield "docs/demo.md says what you have seen, and how to go on with your own API."
+    if environment.get("STRIPE_API_KEY", "").startswith(("sk_test_", "rk_test_")):
         yield ""
         yield from _with_real_stripe(command, config)
 
 
+def _folded(width: int, *words: str) -> Iterator[str]:
+    """One command, on one line if it fits, else continued as a shell takes it."""
+    line = "  " + " ".join(words)
+    if len(line) <= width:
+        yield line
+        return
+    yield "  " + " \\\n      ".join(words)
+
+
 def _with_real_stripe(command: str, config: str) -> Iterator[str]:
-    yield "STRIPE_API_KEY holds a test key. The demo has not used it; to bill the same into your Stripe sandbox:"
-    yield f"  1. There, make the meters {', '.join(PRICES)}"
-    yield "     (sum; customer key stripe_customer_id, value key value) and customers whose metadata says who they"
-    yield "     are: account_id, api_key_sha256, tenant or org."
-    yield "  2. Start the service, and send it spans of your API:"
-    yield f"     {command} --config {config} \\"
-    yield "       --set 'exporters::stripe_meter::api_key=${env:STRIPE_API_KEY}' \\"
-    for name, host in (("api", "api"), ("meter_events", "meter-events"), ("connect", "connect")):
-        yield f"       --set exporters::stripe_meter::endpoints::{name}=https://{host}.stripe.com \\"
-    yield "       --set extensions::sqlite_storage::directory=./usageflow-data"
+    yield "STRIPE_API_KEY holds a test key, which the demo has not used. To bill into that"
+    yield "Stripe sandbox:"
+    yield "  1. Make these meters there, of the kind `sum`:"
+    yield "     " + ", ".join(PRICES)
+    yield "  2. Make customers whose metadata says who they are: account_id,"
+    yield "     api_key_sha256, tenant or org"
+    yield "  3. Start the service with that key and a ledger of its own, and send it spans:"
+    yield from _folded(
+        0,
+        command,
+        config,
+        "--set 'exporters::stripe_meter::api_key=${env:STRIPE_API_KEY}'",
+        "--set exporters::stripe_meter::endpoints=null",
+        "--set extensions::sqlite_storage::directory=./usageflow-data",
+    )
 
 
 def this_command() -> str:

@@ -19,7 +19,7 @@ class Lines:
         self._stream = stream
         self._events = 0
         self._next = 0.0
-        scene.listeners.append(self._say)
+        scene.listeners.append(self._write)
 
     def refresh(self) -> None:
         """Write what is new."""
@@ -31,15 +31,12 @@ class Lines:
         now = time.monotonic()
         if scene.began is not None and now >= self._next:
             self._next = now + _EVERY
-            self._say(self._summary())
+            self._write(f"{time.strftime('%H:%M:%S')} {self._summary()}")
 
     def _summary(self) -> str:
         scene = self._scene
         counts = ", ".join(f"{label.strip()} {count}" for label, count in path_of(scene))
         return f"requests sent {scene.tally.sent.total()}, {counts}"
-
-    def _say(self, text: str) -> None:
-        self._write(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")

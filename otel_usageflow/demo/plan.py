@@ -25,7 +25,7 @@ from otel_usageflow.demo.cast import (
 CHAT = "POST /v1/chat/completions"
 SEARCH = "GET /v1/search"
 REPORT = "POST /v1/reports"
-FILE = "GET /v1/orgs/{org}/files/{name}"
+FILE = "GET /v1/files/{org}/{id}"
 HEALTH = "GET /healthz"
 ENDPOINTS: Mapping[str, str] = {
     CHAT: "header",
@@ -126,12 +126,12 @@ def _forged_report(_dice: random.Random) -> Planned:
 
 def _file(dice: random.Random) -> Planned:
     payer = dice.choice((HOOLI, HOOLI, GLOBEX))
-    path = f"/v1/orgs/{payer.org}/files/{dice.randint(1, 999)}.txt"
+    path = f"/v1/files/{payer.org}/{dice.randint(1, 999)}"
     return Planned(FILE, "GET", path, usage={"file_read": 1}, payer=payer)
 
 
 def _missing_file(_dice: random.Random) -> Planned:
-    return Planned(FILE, "GET", f"/v1/orgs/{GLOBEX.org}/files/missing.txt", 404)
+    return Planned(FILE, "GET", f"/v1/files/{GLOBEX.org}/0", 404)
 
 
 def _alive(_dice: random.Random) -> Planned:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from otel_usageflow.demo.ending import print_ending
 from otel_usageflow.demo.lines import Lines
@@ -75,13 +76,15 @@ async def _run(scene: Scene, crash: bool) -> int:
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:  # as under nohup
+            continue
         loop.add_signal_handler(number, asked_to_stop, number)
     try:
         return await work
     except asyncio.CancelledError:
         if not ended_by:
             raise
-        console.print("Stopped at once; what the service had acknowledged lies in", str(scene.directory))
+        console.print(Text(f"Stopped. Ledger and logs lie in {scene.directory}"), soft_wrap=True)
         return 128 + ended_by[0]
 
 
@@ -102,8 +105,14 @@ async def _shown(scene: Scene, console: Console) -> AsyncIterator[None]:
             yield
         return
     with Live(draw(scene, console), console=console, screen=True, auto_refresh=False) as live:
-        async with _refreshed(lambda: live.update(draw(scene, console), refresh=True)):
+
+        def refresh() -> None:
+            live.update(draw(scene, console), refresh=True)
+
+        scene.listeners.append(lambda _news: refresh())
+        async with _refreshed(refresh):
             yield
+        scene.listeners.clear()
 
 
 @asynccontextmanager

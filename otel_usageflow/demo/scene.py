@@ -54,9 +54,9 @@ class Scene:
 
     def tell(self, text: str) -> None:
         """Add a piece of news."""
-        self.news.append(text)
+        self.news.append(f"{time.strftime('%H:%M:%S')} {text}")
         for listener in self.listeners:
-            listener(text)
+            listener(self.news[-1])
 
     def accept(self, events: list[Accepted]) -> None:
         """Add meter events."""

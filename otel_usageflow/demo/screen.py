@@ -12,8 +12,10 @@ from otel_usageflow.demo.plan import ENDPOINTS
 from otel_usageflow.demo.scene import Scene
 from otel_usageflow.ledger.amount import plain
 
-_RIGHT = 33
+_RIGHT = 31
 """Columns of the right side."""
+_HEAD = 4
+"""Rows above both."""
 _HEADING = "bold cyan"
 
 
@@ -21,21 +23,21 @@ def draw(scene: Scene, console: Console) -> RenderableType:
     """The whole screen for the terminal's present size."""
     left, right = Layout(name="left"), Layout(name="right", size=_RIGHT)
     requests = _requests(scene)
-    rows = max(console.height - 3 - requests.row_count - 3, 1)
+    rows = max(console.height - _HEAD - (requests.row_count + 3) - 2, 1)
     left.split_column(
         Layout(_part("Requests", requests), size=requests.row_count + 3),
-        Layout(_part("Meter events that Stripe has accepted", _events(scene, rows))),
+        Layout(_part("Meter events accepted by Stripe (the double)", _events(scene, rows))),
     )
     path, bills = _path(scene), _bills(scene)
     right.split_column(
         Layout(_part("From span to bill", path), size=path.row_count + 2),
         Layout(_part("What each customer owes", bills), size=bills.row_count + 2),
-        Layout(_part("Quarantine: kept, with its reason", _quarantine(scene))),
+        Layout(_part("Quarantine, by reason", _quarantine(scene))),
     )
     columns = Layout()
     columns.split_row(left, Layout(" ", size=2), right)
     whole = Layout()
-    whole.split_column(Layout(_head(scene, console), size=3), columns)
+    whole.split_column(Layout(_head(scene), size=_HEAD), columns)
     return whole
 
 
@@ -46,7 +48,7 @@ def _part(title: str, content: RenderableType) -> Table:
     return part
 
 
-def _head(scene: Scene, console: Console) -> Table:
+def _head(scene: Scene) -> Table:
     head = Table.grid(expand=True, padding=(0, 1))
     head.add_column()
     head.add_column(ratio=1)
@@ -58,10 +60,12 @@ def _head(scene: Scene, console: Console) -> Table:
         bar,
         Text(f"{elapsed:3.0f} of {scene.duration:g} s"),
     )
-    news = Text(scene.news[-1] if scene.news else "", style="yellow", no_wrap=True, overflow="ellipsis")
     lines = Table.grid(expand=True)
     lines.add_row(head)
-    lines.add_row(news)
+    news = list(scene.news)[-2:]
+    for text in news:
+        style = "yellow" if text is news[-1] else "dim"
+        lines.add_row(Text(text, style=style, no_wrap=True, overflow="ellipsis"))
     return lines
 
 
