@@ -35,13 +35,20 @@ Found = dict[str, Raw]
 """Wanted key -> attribute."""
 
 
+_begins: Final = bytes.startswith
+_LARGEST_LAYOUT: Final = 128
+_MISSES: Final = 16
+
+
 class Wanted:
     """A set of attribute keys, prepared for finding them fast.
 
-    The cost of finding them does not depend on how many there are.
+    The cost of finding them does not depend on how many there are. An instrumentation writes its attributes in
+    the same order again and again, so the keys of a span (never the values) are remembered as a layout. A span
+    whose attributes begin with the keys of the layout, each at its place, needs no search.
     """
 
-    __slots__ = ("_names", "_prefixes", "keys")
+    __slots__ = ("_layouts", "_misses", "_names", "_prefixes", "keys")
 
     def __init__(self, keys: Iterable[str]) -> None:
         self.keys: Final = frozenset(keys)
@@ -49,6 +56,9 @@ class Wanted:
         self._prefixes = {
             bytes((0x0A, len(name))) + name: key for name, key in self._names.items() if len(name) < 128
         }
+        self._layouts: dict[int, tuple[list[bytes], list[tuple[str, int]]]] = {}
+        """Number of attributes -> the beginning of each, and the wanted keys with their places."""
+        self._misses = 0
 
     def find(self, attributes: Iterable[bytes]) -> Found:
         """Pick the wanted ones of these attributes, still undecoded.
@@ -56,26 +66,37 @@ class Wanted:
         Raises:
             InvalidData: an attribute is no `KeyValue`.
         """
+        raws = list(attributes)
+        layout = self._layouts.get(len(raws))
+        if layout is not None and all(map(_begins, raws, layout[0])):
+            return {key: raws[place] for key, place in layout[1]}
+        self._misses += 1
+        if layout is None or self._misses % _MISSES == 0:  # seldom, where layouts of one size take turns
+            self._learn(raws)
+        return self._search(raws)
+
+    def _search(self, raws: list[bytes]) -> Found:
         found: Found = {}
-        get = self._prefixes.get
-        for raw in attributes:
-            try:
-                key = get(raw[: raw[1] + 2])
-                if key is None:
-                    if raw[0] == 0x0A and raw[1] < 128:
-                        continue
-                    key = self._unusual(raw)
-            except IndexError:  # less than two bytes
-                key = self._unusual(raw)
+        for raw in raws:
+            prefix = _prefix(raw)
+            key = self._names.get(_parse(raw).key) if prefix is None else self._prefixes.get(prefix)
             if key in found:
                 _add(found, key, raw)
             elif key is not None:
                 found[key] = raw
         return found
 
-    def _unusual(self, raw: bytes) -> str | None:
-        """The key of an attribute that does not begin with it, or whose key is long, if it is wanted."""
-        return self._names.get(_parse(raw).key)
+    def _learn(self, raws: list[bytes]) -> None:
+        prefixes = [prefix for raw in raws if (prefix := _prefix(raw)) is not None]
+        places = [(self._prefixes[prefix], at) for at, prefix in enumerate(prefixes) if prefix in self._prefixes]
+        whole = len(prefixes) == len(raws) <= _LARGEST_LAYOUT
+        if whole and len({key for key, _ in places}) == len(places):  # a key that comes twice has to be searched
+            self._layouts[len(raws)] = prefixes, places
+
+
+def _prefix(raw: bytes) -> bytes | None:
+    """Tag, length and name of the key that an attribute begins with; None if it is not in this, the usual form."""
+    return raw[: raw[1] + 2] if raw[:1] == b"\x0a" and len(raw) > 1 and raw[1] < 128 else None
 
 
 def _add(found: Found, key: str, raw: bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote, unquote_plus, unquote_to_bytes
 
-from otel_usageflow.model.attributes import Found, Raw, Value, decode_found, read
+from otel_usageflow.model.attributes import Found, Raw, Value, decode_found
 from otel_usageflow.policy.text import one_text
 
 METHODS: Final = ("http.request.method", "http.method")
@@ -73,7 +73,9 @@ def status(found: Found) -> int | None:
 def path(found: Found) -> str | None:
     """The path as it was sent, percent-encoded; None if the span has none."""
     text = _text(found, "url.path")
-    target = _target_path(found) if "http.target" in found else None
+    if text and "http.target" not in found:
+        return text
+    target = _target_path(found)
     if text and target and text != target and _is_part_of(text, target):
         return target  # Python's WSGI: the new name has the path decoded and without its mount point
     if text or target:
@@ -161,7 +163,8 @@ def path_segments(text: str) -> list[str]:
 
 def _text(found: Found, key: str) -> str | None:
     """One attribute as it stands; None if it is missing or not one text."""
-    return _as_text(read(found, key)) if key in found else None
+    raw = found.get(key)
+    return None if raw is None else _as_text(decode_found(raw))
 
 
 def _as_text(value: Value) -> str | None:

@@ -47,11 +47,11 @@ def one_text(values: Iterable[Value]) -> str | None:
     """
     found: str | None = None
     for value in values:
-        if type(value) is str and found is None and value.isascii():  # by far the most frequent, so without a call
-            found = value.strip()
-            continue
         for element in value if isinstance(value, list) else (value,):
-            text = scalar_text(element)
+            if type(element) is str and element.isascii():  # by far the most frequent, so without a call
+                text: str | None = element.strip()
+            else:
+                text = scalar_text(element)
             if text is None or (found is not None and text != found):
                 return None
             found = text

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from otel_usageflow.model.attributes import Value
+from otel_usageflow.model.attributes import Value, decode_found
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.sources.source import Reader, Setting, Source
 from otel_usageflow.policy.text import user_text
@@ -34,7 +34,8 @@ def header_keys(name: str) -> tuple[str, ...]:
 
 def header_values(request: HttpRequest, keys: tuple[str, ...]) -> list[Value]:
     """All that the request has under these attributes."""
-    return [request.span_value(key) for key in keys if key in request.found]
+    found = request.found
+    return [decode_found(found[key]) for key in keys if key in found]
 
 
 class HeaderSource(Source):
