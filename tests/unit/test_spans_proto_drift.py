@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1 import common_pb2
 from opentelemetry.proto.resource.v1 import resource_pb2
@@ -54,10 +55,15 @@ def test_every_message_of_the_schema_is_compared() -> None:
 @pytest.mark.parametrize("name", sorted(OFFICIAL))
 def test_our_fields_are_those_of_otlp(name: str) -> None:
     """Every field has OTLP's name and number, and a type with the same wire form."""
-    official = OFFICIAL[name].DESCRIPTOR.fields_by_name
-    for field in spans_pb2.DESCRIPTOR.message_types_by_name[name].fields:
+    official = {field.name: field for field in declared(OFFICIAL[name].DESCRIPTOR).field}
+    for field in declared(spans_pb2.DESCRIPTOR.message_types_by_name[name]).field:
         theirs = official[field.name]
-        assert field.number == theirs.number
-        assert field.is_repeated == theirs.is_repeated
+        assert (field.number, field.label) == (theirs.number, theirs.label)
         same_form = [{field.type, theirs.type} <= form for form in (LENGTH_DELIMITED, VARINT)]
         assert field.type == theirs.type or any(same_form)
+
+
+def declared(message: Descriptor) -> DescriptorProto:
+    result = DescriptorProto()
+    message.CopyToProto(result)
+    return result
