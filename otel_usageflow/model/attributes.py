@@ -170,12 +170,11 @@ def _text(text: bytes) -> str:
 
 
 def name_of(raw: bytes) -> str:
-    """The key of one serialized `KeyValue`.
-
-    Raises:
-        InvalidData: it is none.
-    """
-    return _parse(raw).key.decode("utf-8", "replace")
+    """The key of one serialized `KeyValue`; empty if it is none, because nobody asked for its value."""
+    try:
+        return KeyValue.FromString(raw).key.decode("utf-8", "replace")
+    except DecodeError:
+        return ""
 
 
 def _parse(raw: bytes) -> KeyValue:

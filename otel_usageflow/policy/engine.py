@@ -198,8 +198,8 @@ def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageReco
 
 def _names(span: Span) -> tuple[str, ...]:
     """The names of the attributes that the span carries, bounded, sorted."""
-    names = sorted({name_of(raw)[:MAX_NAME_LENGTH] for raw in span.attributes[: 4 * MAX_SEEN]})
-    return tuple(names[:MAX_SEEN])
+    names = {name_of(raw)[:MAX_NAME_LENGTH] for raw in span.attributes[: 4 * MAX_SEEN]}
+    return tuple(sorted(names - {""})[:MAX_SEEN])
 
 
 def _unseen(spans: Sequence[Span], seen: set[SpanIdentity]) -> Iterator[Span]:
