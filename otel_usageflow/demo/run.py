@@ -110,9 +110,11 @@ async def _shown(scene: Scene, console: Console) -> AsyncIterator[None]:
             live.update(draw(scene, console), refresh=True)
 
         scene.listeners.append(lambda _news: refresh())
-        async with _refreshed(refresh):
-            yield
-        scene.listeners.clear()
+        try:
+            async with _refreshed(refresh):
+                yield
+        finally:
+            scene.listeners.clear()
 
 
 @asynccontextmanager

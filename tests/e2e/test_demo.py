@@ -20,6 +20,9 @@ import pytest
 from otel_usageflow.cli import main
 
 COMMAND = (sys.executable, "-m", "otel_usageflow")
+KEY = "sk_test_of_somebody"
+UNHELPFUL = {"STRIPE_API_KEY": KEY, "OTEL_SDK_DISABLED": "true", "http_proxy": "http://127.0.0.1:9"}
+"""Surroundings that must not change the demo, or be used by it."""
 PATIENCE = 60.0
 """Seconds that one step may take on a busy machine."""
 
@@ -30,7 +33,7 @@ async def demo(directory: Path, *arguments: str, **streams: object) -> AsyncIter
     process = await asyncio.create_subprocess_exec(
         *(*COMMAND, "demo", "--directory", str(directory), *arguments),
         **{"stdin": asyncio.subprocess.DEVNULL, "stdout": PIPE, "stderr": STDOUT, **streams},  # type: ignore[arg-type]
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "", "LINES": ""},
+        env={**os.environ, **UNHELPFUL, "TERM": "xterm", "COLUMNS": "", "LINES": ""},
     )
     try:
         yield process
@@ -86,6 +89,7 @@ def listening(directory: Path) -> list[str]:
     return taken
 
 
+@pytest.mark.slow
 async def test_the_demo_bills_everything_once(tmp_path: Path) -> None:
     """With batches sent twice, a crash and a late customer: all equal, plain lines, and no process is left."""
     directory = tmp_path / "demo"
@@ -101,6 +105,7 @@ async def test_the_demo_bills_everything_once(tmp_path: Path) -> None:
     assert listening(directory) == []
 
 
+@pytest.mark.slow
 async def test_what_the_demo_leaves_behind_can_be_asked(tmp_path: Path) -> None:
     """`usage` on its ledger and `preview` on its recorded spans, two ways that share no state, agree."""
     directory = tmp_path / "demo"
@@ -115,6 +120,18 @@ async def test_what_the_demo_leaves_behind_can_be_asked(tmp_path: Path) -> None:
     in_ledger = {(u["event_name"], u["user"]): u["quantity"] for u in kept if u["user"]}
     assert in_ledger == {(u["event_name"], u["user"]): u["quantity"] for u in previewed}
     assert {u["user"] for u in kept if u["standing"] != "billed"} == {None, "wayne"}
+
+
+async def test_a_stripe_key_is_spoken_of_and_not_used(tmp_path: Path) -> None:
+    """With a test key in the environment the demo says how to use it, and writes it nowhere."""
+    directory = tmp_path / "demo"
+    async with demo(directory, "--duration", "1s", "--no-crash") as process:
+        printed = await rest(process)
+    assert process.returncode == 0, printed
+    assert "STRIPE_API_KEY holds a test key, which the demo has not used" in printed
+    written = b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+    assert KEY not in printed
+    assert KEY.encode() not in written
 
 
 async def test_ctrl_c_ends_the_traffic_and_the_comparison_follows(tmp_path: Path) -> None:
