@@ -7,7 +7,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --strip-extras --extra demo \
+COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra demo \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 help: ## this list; ARGS="..." is passed on to the command of a target
