@@ -13,7 +13,7 @@ collector_config/demo.yaml, and a local double of Stripe, each as a process of i
 several customers, sends some spans twice, kills the service once, and compares in the end what was sent with what
 was billed. Nothing leaves this machine. Ctrl-C ends the traffic early.
 
-exit status: 0 everything was billed exactly once, 2 it was not, or the demo could not run
+exit status: 0 everything was billed exactly once, 3 it was not, 2 the demo could not run
 
 examples:
   otel-usageflow demo

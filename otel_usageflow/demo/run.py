@@ -21,7 +21,7 @@ from otel_usageflow.demo.stage import Stage
 from otel_usageflow.demo.story import Story
 from otel_usageflow.errors import UsageError
 
-BILLED_ONCE, DIFFERENT = 0, 2
+BILLED_ONCE, DIFFERENT = 0, 3
 """Exit statuses."""
 _REFRESH = 0.25  # seconds
 _PIPED_WIDTH = 100
