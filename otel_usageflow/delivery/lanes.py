@@ -5,7 +5,7 @@ It is only a view of the ledger's unsettled events, and may be lost at any insta
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 
 from otel_usageflow.ledger.freeze import Lane
@@ -27,9 +27,9 @@ class Lanes:
         return lane in self._queues
 
     @property
-    def ready(self) -> int:
-        """Lanes whose next event may be sent."""
-        return len(self._ready)
+    def ready(self) -> Iterable[Lane]:
+        """Lanes whose next event may be sent, in the order in which they became ready."""
+        return self._ready.keys()
 
     def add(self, event: MeterEvent) -> None:
         """Queue an event behind those of its lane."""
@@ -42,7 +42,7 @@ class Lanes:
         self.events += 1
 
     def heads(self) -> Iterator[MeterEvent]:
-        """The next event of every ready lane, in the order in which the lanes became ready."""
+        """The next event of every ready lane, in that order."""
         for lane in list(self._ready):
             yield self._queues[lane][0]
 

@@ -42,7 +42,7 @@ class Pace:
         """The receiver said that it is too much. Many refusals of one moment count once."""
         now = self._clock()
         if now - self._slowed > 1 or self._rate == self._full:
-            self._rate = max(_SLOWEST, self._rate / 2)
+            self._rate = max(min(_SLOWEST, self._full), self._rate / 2)
             self._slowed = now
             self._tokens = min(self._tokens, 1.0)
 

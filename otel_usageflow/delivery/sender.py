@@ -37,15 +37,21 @@ _MOST_IN_FLIGHT = 64
 _MOST_IN_MEMORY = 5_000
 _MEMORY_MARGIN = 900
 """Seconds before the end of Stripe's memory after which an uncertain event is no longer resent."""
+_TELL_AFTER = 5
+"""Attempts after which the log says that an event does not get through."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
 
 
 def too_old_to_resend(event: MeterEvent, now: float) -> bool:
-    """Whether a resend could be counted twice: an attempt may have been processed, and Stripe may forget it."""
+    """Whether a resend could be counted twice: an attempt may have been processed, and Stripe may forget it.
+
+    A first attempt in the future means that a clock was wrong, and then nobody knows how long ago it was.
+    """
     if not event.uncertain or event.first_attempt_at is None:
         return False
-    return now - event.first_attempt_at > IDENTIFIER_MEMORY - _MEMORY_MARGIN
+    age = now - event.first_attempt_at
+    return not -_MEMORY_MARGIN <= age <= IDENTIFIER_MEMORY - _MEMORY_MARGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class Sender:
         self._stopping = False
         self._loaded_to: int | None = 0
         self._next_freeze = 0.0
+        self._began = delivery.wall() - delivery.clock()
         self.counts: Counter[str] = Counter()
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
 
@@ -131,7 +138,8 @@ class Sender:
 
     async def _load(self) -> None:
         """Take up, page by page, what an earlier life left without an answer."""
-        while self._loaded_to is not None and self._lanes.events < _MOST_IN_MEMORY // 2:
+        # What cannot be sent now must not keep out what can, nor keep new usage from being frozen.
+        while self._loaded_to is not None and (self._lanes.events < _MOST_IN_MEMORY // 2 or not self._sendable()):
             page = await self._ledger.unsettled(self._loaded_to, _MOST_IN_MEMORY // 10)
             for event in page:
                 self._lanes.add(event)
@@ -141,34 +149,43 @@ class Sender:
         now = self._delivery.clock()
         if now < self._next_freeze or not self._may_freeze():
             return
-        for event in await self._ledger.freeze(self._delivery.rules(self._is_busy), 2 * _MOST_IN_FLIGHT):
-            self._lanes.add(event)
-        self._next_freeze = now + (_FREEZE_PAUSE if self._in_flight or self._lanes.ready else self._until_due())
+        rules = self._delivery.rules(self._lanes.__contains__)
+        open_meters = {meter: how for meter, how in rules.meters.items() if not self._gate(meter[0]).failing}
+        if open_meters:
+            rules = replace(rules, meters=open_meters)
+            for event in await self._ledger.freeze(rules, 2 * _MOST_IN_FLIGHT):
+                self._lanes.add(event)
+        self._next_freeze = now + (_FREEZE_PAUSE if self._in_flight or self._sendable() else self._until_due())
 
     def _may_freeze(self) -> bool:
         """Whether there is room: what need not be frozen yet can still merge."""
-        return self._loaded_to is None and self._lanes.ready < _MOST_IN_FLIGHT
+        return self._loaded_to is None and self._sendable() < _MOST_IN_FLIGHT
+
+    def _sendable(self) -> int:
+        """Lanes that wait for nothing but a free place: an account that is cut off holds up no other."""
+        return sum(not self._gate(lane[0]).failing for lane in self._lanes.ready)
 
     def _until_due(self) -> float:
         """Seconds until the next window is due, and a little."""
         window = self._delivery.window
         return window - self._delivery.wall() % 60 % window + 0.01
 
-    def _is_busy(self, lane: Lane) -> bool:
-        return lane in self._lanes or self._gate(lane[0]).failing
+    def _now(self) -> float:
+        """Unix seconds, and no less than what has passed since the start, should the clock be set back."""
+        return max(self._delivery.wall(), self._began + self._delivery.clock())
 
     async def _dispatch(self) -> None:
         """Begin as many attempts as there is room for; one commit for all of them."""
         self._lanes.wake(self._delivery.clock())
         starting: list[MeterEvent] = []
         by_account = Counter(self._in_flight.values())
-        now = self._delivery.wall()
+        now = self._now()
         for event in self._lanes.heads():
             if len(self._in_flight) + len(starting) >= _MOST_IN_FLIGHT:
                 break
             if too_old_to_resend(event, now):
                 await self._set_aside(event, now)
-            elif self._gate(event.account).allows(by_account[event.account]):
+            elif self._may_begin(event.account, by_account[event.account]):
                 by_account[event.account] += 1
                 starting.append(event)
         if not starting:
@@ -184,6 +201,10 @@ class Sender:
             task = asyncio.create_task(self._attempt(begun))
             self._in_flight[task] = event.account
             task.add_done_callback(self._done)
+
+    def _may_begin(self, account: str, in_flight: int) -> bool:
+        """An account that is slowed down must not fill the places of the others with attempts that wait."""
+        return in_flight < max(1.0, self._pace(account).rate) and self._gate(account).allows(in_flight)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
@@ -206,8 +227,14 @@ class Sender:
     async def _attempt(self, event: MeterEvent) -> None:
         delivery = self._delivery
         await self._pace(event.account).take()
+        if self._stopping:
+            return
         began_at = delivery.clock()
-        outcome = await delivery.send(event)
+        try:
+            outcome = await delivery.send(event)
+        except Exception as error:  # noqa: BLE001  (a lane must not wait for ever because of a bug)
+            _log.exception("attempt_crashed", identifier=event.identifier)
+            outcome = Retry(f"{type(error).__name__}: {error}", uncertain=True)
         await self._settle(event, outcome)
         gate = self._gate(event.account)
         match outcome:
@@ -239,6 +266,8 @@ class Sender:
                 else event.idempotency_key,
             )
         delay = delivery.backoff.delay(event.attempts)
+        if event.attempts == _TELL_AFTER:
+            _log.warning("meter_event_not_through", identifier=event.identifier, why=outcome.why)
         if isinstance(outcome, Halted) or outcome.everyone:
             gate = self._gate(event.account)
             pause = gate.failed(began_at)
@@ -263,7 +292,8 @@ class Sender:
             try:
                 await self._ledger.settle(event, outcome, self._delivery.wall())
             except Unavailable:
-                # Stopping now is safe as well: the event is resent unchanged, and Stripe knows its identifier.
+                if self._stopping:  # safe as well: the event is resent unchanged, and Stripe knows its identifier
+                    return
                 failures += 1
                 await asyncio.sleep(min(0.1 * 2**failures, 5.0))
             else:

@@ -101,7 +101,7 @@ class Plan:
     drafts: list[Draft] = field(default_factory=list)
     zero: list[DueWindow] = field(default_factory=list)
     """Summed to 0: done, and no meter event is made."""
-    one_by_one: list[tuple[Lane, DueWindow]] = field(default_factory=list)
+    one_by_one: list[tuple[Lane, DueWindow, Formula]] = field(default_factory=list)
     """To be frozen record by record, with `draft_records`."""
     held: list[tuple[DueWindow, Reason]] = field(default_factory=list)
 
@@ -149,8 +149,9 @@ def _customer(window: DueWindow, customers: Customers, listed: Set[tuple[str, st
 def _freeze_lane(lane: Lane, waiting: list[DueWindow], rules: FreezeRules, made: Plan) -> None:
     """Freeze the first event of a lane: windows of one minute, one payload, and at most `max_window` seconds."""
     formula = rules.meters[lane[0], lane[1]]
+    assert isinstance(formula, Formula)  # windows of other meters were held before
     if rules.one_by_one or formula is Formula.COUNT:
-        made.one_by_one.append((lane, waiting[0]))
+        made.one_by_one.append((lane, waiting[0], formula))
         return
     first = waiting[0]
     merged = [
@@ -192,13 +193,19 @@ def _freeze_lane(lane: Lane, waiting: list[DueWindow], rules: FreezeRules, made:
         )
 
 
-def draft_records(lane: Lane, window: DueWindow, records: Iterable[FiledRecord]) -> list[Draft]:
+def makes_event(record: FiledRecord, formula: Formula) -> bool:
+    """Whether a record by itself tells the meter anything: 0 adds nothing, but it can be the last value."""
+    return record.quantity != 0 or formula is Formula.LAST
+
+
+def draft_records(lane: Lane, window: DueWindow, records: Iterable[FiledRecord], formula: Formula) -> list[Draft]:
     """One meter event for each record of a window, in the order in which they happened; none for 0."""
     drafts = []
     for record in sorted(records, key=lambda record: (record.at_ns, record.key)):
-        if record.quantity == 0:
+        if not makes_event(record, formula):
             continue
-        pieces = amount.parts(record.quantity)
+        # Only a sum can be told in parts: they would be counted, or the smallest would be the last.
+        pieces = amount.parts(record.quantity) if formula is Formula.SUM else [record.quantity]
         for number, piece in enumerate(pieces):
             drafts.append(
                 Draft(

@@ -71,8 +71,11 @@ class Ledger(Protocol):
     async def expire(self, event: MeterEvent, now: float) -> None:
         """Set an uncertain event aside that is too old to be sent again safely."""
 
-    async def directory(self, account: str) -> DirectoryState:
-        """How far the customer directory of an account is."""
+    async def directory(self, account: str, fields: Sequence[str]) -> DirectoryState:
+        """How far the customer directory of an account is.
+
+        Other fields than these are followed no more, so they are complete no more, whenever they are asked for again.
+        """
 
     async def apply_customers(
         self, account: str, fields: Sequence[str], changes: Sequence[CustomerChange], generation: int

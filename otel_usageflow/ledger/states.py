@@ -11,8 +11,8 @@ is sent until Stripe has given a definite answer.
               held <─────────────┘
 
     event    frozen ──begin──> sending ──accept──> accepted
-               ^                │ │ │
-               └──not_processed─┘ │ └──expire──> unknown
+               ^                │ │ │ └──expire──> unknown
+               └──not_processed─┘ │ └──give_back──> returned
                                   └──refuse──> refused
 
 Each step is one committed transaction. What is written here is all that the code may do: the storage asks
@@ -35,6 +35,8 @@ class EventState(IntEnum):
     """Stripe does not want it, and said why. Kept until somebody acts."""
     UNKNOWN = 4
     """Older than Stripe's memory of identifiers, and perhaps counted: only the meter's summaries can tell."""
+    RETURNED = 5
+    """Certainly not counted, for want of a customer or a meter. What it covered waits again, for another event."""
 
 
 class EventStep(IntEnum):
@@ -46,6 +48,7 @@ class EventStep(IntEnum):
     UNCERTAIN = 3
     REFUSE = 4
     EXPIRE = 5
+    GIVE_BACK = 6
 
 
 EVENT_STEPS: dict[tuple[EventState, EventStep], EventState] = {
@@ -56,6 +59,7 @@ EVENT_STEPS: dict[tuple[EventState, EventStep], EventState] = {
     (EventState.SENDING, EventStep.UNCERTAIN): EventState.SENDING,
     (EventState.SENDING, EventStep.REFUSE): EventState.REFUSED,
     (EventState.SENDING, EventStep.EXPIRE): EventState.UNKNOWN,
+    (EventState.SENDING, EventStep.GIVE_BACK): EventState.RETURNED,
 }
 
 UNSETTLED = (EventState.FROZEN, EventState.SENDING)

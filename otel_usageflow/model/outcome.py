@@ -32,12 +32,16 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A definite no for this event: it was not counted, and sending it again would not help."""
+    """A definite no for this event: it was not counted, and sending it again would not help.
+
+    `uncertain`: Stripe wants it no more, but does not say that it was not counted.
+    """
 
     reason: Reason
     why: str
     code: str = ""
     request_id: str = ""
+    uncertain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

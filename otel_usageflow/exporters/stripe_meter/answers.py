@@ -7,6 +7,7 @@ reported, because v1 gives most refusals of meter events no code.
 import aiohttp
 import stripe
 
+from otel_usageflow.exporters.stripe_meter.api import Redirected
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 from otel_usageflow.model.usage import Reason
 
@@ -24,6 +25,7 @@ _CODES: dict[str, Reason] = {
     "meter_event_customer_not_found": Reason.NO_CUSTOMER,
     "timestamp_too_far_in_past": Reason.TOO_OLD,
 }
+_NOT_STRIPE = "check exporters::stripe_meter::endpoints: this is not Stripe's API"
 _NOT_YET = ("in future", "in the future")
 
 
@@ -42,14 +44,14 @@ def outcome_of(error: BaseException) -> Outcome:
         return Retry(f"{why} ({limited})" if limited else why, too_fast=_code(error) != "lock_timeout")
     if status == 409:
         return Retry(why, uncertain=True)
+    replayed = headers.get("idempotent-replayed") == "true"
     if status >= 500:
-        if said == "false":
-            return Refused(Reason.REJECTED, why, _code(error), _request_id(error))
-        replayed = headers.get("idempotent-replayed") == "true"
+        if said == "false" and not replayed:
+            return Refused(Reason.REJECTED, why, _code(error), _request_id(error), uncertain=True)
         return Retry(why, uncertain=True, everyone=status in (502, 503, 504), new_key=replayed)
-    if 200 <= status < 300:
-        return Retry(f"unreadable answer: {why}", uncertain=True, everyone=True)
-    return _refusal(error, status, why, said == "true")
+    if status in (401, 403, 404, 405) or 300 <= status < 400 or _is_stripes(error):
+        return _refusal(error, status, why, retry=said == "true", replayed=replayed)
+    return Retry(f"no answer of Stripe: {why}", uncertain=True, everyone=True)
 
 
 def explained(error: BaseException) -> str:
@@ -61,20 +63,25 @@ def explained(error: BaseException) -> str:
     return _named(error)
 
 
-def _no_connection(error: stripe.APIConnectionError) -> Retry:
+def _no_connection(error: stripe.APIConnectionError) -> Retry | Halted:
     """Whether anything was sent: a connection that was never made cannot have been processed."""
     cause = error.__cause__
+    if isinstance(cause, Redirected):
+        return Halted(explained(error), _NOT_STRIPE)
     never_sent = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return Retry(explained(error), uncertain=not never_sent, everyone=True)
 
 
-def _refusal(error: stripe.StripeError, status: int, why: str, retry: bool) -> Outcome:
-    """A 4xx that is neither about speed nor about a conflict."""
+def _refusal(error: stripe.StripeError, status: int, why: str, *, retry: bool, replayed: bool) -> Outcome:
+    """A 4xx that is neither about speed nor about a conflict.
+
+    A 400 is stored under the idempotency key too, so one that may change is asked for again under another.
+    """
     message, code = _message(error).lower(), _code(error)
     if code == "duplicate_meter_event" or _DUPLICATE in message:
         return Accepted(_request_id(error), duplicate=True)
     if retry:
-        return Retry(why)
+        return Retry(why, new_key=replayed)
     reason = _CODES.get(code) or next((reason for text, reason in _TEXTS if text in message), None)
     if reason is not None and status in (400, 404):
         return Refused(reason, why, code, _request_id(error))
@@ -86,13 +93,19 @@ def _refusal(error: stripe.StripeError, status: int, why: str, retry: bool) -> O
             "give the key the permission that the message names, and access to the account; "
             "see the README for the permissions that are needed",
         )
-    if status in (404, 405):
-        return Halted(why, "check exporters::stripe_meter::endpoints: this is not Stripe's API")
+    if status in (404, 405) or status < 400:
+        return Halted(why, _NOT_STRIPE)
     if isinstance(error, stripe.IdempotencyError):
         return Retry(why, uncertain=True, new_key=True)
     if status == 402 or any(text in message for text in _NOT_YET):
-        return Retry(why)
+        return Retry(why, new_key=replayed)
     return Refused(Reason.REJECTED, why, code, _request_id(error))
+
+
+def _is_stripes(error: stripe.StripeError) -> bool:
+    """Whether the answer has the shape of Stripe's errors; what a proxy says is no verdict on the event."""
+    body = error.json_body
+    return isinstance(body, dict) and isinstance(body.get("error"), dict)
 
 
 def _code(error: stripe.StripeError) -> str:

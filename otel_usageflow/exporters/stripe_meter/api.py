@@ -4,8 +4,8 @@ The client makes one attempt only: retries are the sender's business, where they
 """
 
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,16 @@ from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.model.meter_event import MeterEvent
 
-StripeFailure = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError)
+
+class UnexpectedAnswer(Exception):
+    """Something answered that is not Stripe."""
+
+
+class Redirected(aiohttp.ClientError):
+    """Something answered with another address. Stripe never does, and following would turn a POST into a GET."""
+
+
+StripeFailure = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError, UnexpectedAnswer)
 """What a call can raise. The client wraps most, but not an answer that breaks off in the middle."""
 
 PAGE = 100
@@ -52,24 +61,24 @@ class StripeApi:
 
         Raises:
             StripeFailure: see `answers.py`.
-            UnexpectedAnswer: something answered 200, but not Stripe.
         """
         payload = {
             **event.payload,
             meter.customer_key: event.customer,
             meter.value_key: event.value,
         }
-        answer = await self._v1.billing.meter_events.create_async(
-            {
-                "event_name": event.event_name,
-                "payload": payload,
-                "identifier": event.identifier,
-                "timestamp": event.timestamp,
-            },
-            _on(event.account, idempotency_key=event.idempotency_key),
-        )
-        if getattr(answer, "object", None) != "billing.meter_event":
-            raise UnexpectedAnswer("the answer is no meter event; is exporters::stripe_meter::endpoints right?")
+        with _only_from_stripe():
+            answer = await self._v1.billing.meter_events.create_async(
+                {
+                    "event_name": event.event_name,
+                    "payload": payload,
+                    "identifier": event.identifier,
+                    "timestamp": event.timestamp,
+                },
+                _on(event.account, idempotency_key=event.idempotency_key),
+            )
+            if getattr(answer, "object", None) != "billing.meter_event":
+                raise UnexpectedAnswer("the answer is no meter event; " + _REMEDY)
         response = answer.last_response
         return str(response.request_id or "") if response is not None else ""
 
@@ -79,8 +88,9 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, **after}
-            page = await self._v1.billing.meters.list_async(params, _on(account))
-            found.extend(_meter(item) for item in page.data)
+            with _only_from_stripe():
+                page = await self._v1.billing.meters.list_async(params, _on(account))
+                found.extend(_meter(item.to_dict()) for item in page.data)
             if not page.has_more or not page.data:
                 return found
             after = {"starting_after": page.data[-1].id}
@@ -90,8 +100,10 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, **after}
-            page = await self._v1.customers.list_async(params, _on(account))
-            yield [_customer(item) for item in page.data]
+            with _only_from_stripe():
+                page = await self._v1.customers.list_async(params, _on(account))
+                customers = [_customer(item) for item in page.data]
+            yield customers
             if not page.has_more or not page.data:
                 return
             after = {"starting_after": page.data[-1].id}
@@ -101,11 +113,10 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, "types": _CHANGES, "created": {"gte": since}, **after}
-            page = await self._v1.events.list_async(params, _on(account))
-            yield [
-                Change(item.id, item.created, _customer(item.data.object, deleted=item.type == "customer.deleted"))
-                for item in page.data
-            ]
+            with _only_from_stripe():
+                page = await self._v1.events.list_async(params, _on(account))
+                changes = [_change(item) for item in page.data]
+            yield changes
             if not page.has_more or not page.data:
                 return
             after = {"starting_after": page.data[-1].id}
@@ -113,7 +124,8 @@ class StripeApi:
     async def customer(self, account: str, customer: str) -> Customer:
         """One customer as it is now."""
         try:
-            return _customer(await self._v1.customers.retrieve_async(customer, None, _on(account)))
+            with _only_from_stripe():
+                return _customer(await self._v1.customers.retrieve_async(customer, None, _on(account)))
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
                 return Customer(customer, {}, deleted=True)
@@ -123,12 +135,9 @@ class StripeApi:
         """Ids of customers whose metadata field may have this value: late and case-insensitive, so check again."""
         query = f'metadata["{_quoted(field)}"]:"{_quoted(value)}"'
         params: Any = {"query": query, "limit": PAGE}
-        page = await self._v1.customers.search_async(params, _on(account))
-        return [item.id for item in page.data]
-
-
-class UnexpectedAnswer(Exception):
-    """Something answered that is not Stripe."""
+        with _only_from_stripe():
+            page = await self._v1.customers.search_async(params, _on(account))
+            return [item.id for item in page.data]
 
 
 @asynccontextmanager
@@ -136,10 +145,13 @@ async def connect(config: StripeMeterConfig) -> AsyncIterator[StripeApi]:
     """Stripe, for as long as the block lasts. No call is made yet."""
     stripe.enable_telemetry = False
     tls = ssl.create_default_context(cafile=stripe.ca_bundle_path)
+    redirects = aiohttp.TraceConfig()
+    redirects.on_request_redirect.append(_refuse_redirect)
     timeout = aiohttp.ClientTimeout(total=config.timeout.total_seconds())
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=tls, limit=0, keepalive_timeout=30),
         trust_env=True,  # HTTPS_PROXY
+        trace_configs=[redirects],
     ) as session:
         http: Any = stripe.AIOHTTPClient(timeout=timeout, session=session)
         client = stripe.StripeClient(
@@ -153,6 +165,22 @@ async def connect(config: StripeMeterConfig) -> AsyncIterator[StripeApi]:
             http_client=http,
         )
         yield StripeApi(client)
+
+
+async def _refuse_redirect(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    raise Redirected(f"redirected to {redirect.response.headers.get('Location')!r}; " + _REMEDY)
+
+
+_REMEDY = "is exporters::stripe_meter::endpoints right, and is there a proxy in between?"
+
+
+@contextmanager
+def _only_from_stripe() -> Iterator[None]:
+    """Take answers in which something is missing that Stripe always says for what they are."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnexpectedAnswer(f"the answer is not Stripe's ({type(error).__name__}: {error}); " + _REMEDY) from error
 
 
 def _on(account: str, **options: str) -> Any:
@@ -170,12 +198,16 @@ def _customer(item: Any, *, deleted: bool = False) -> Customer:
     return Customer(facts["id"], dict(facts.get("metadata") or {}))
 
 
-def _meter(item: Any) -> Meter:
+def _change(item: Any) -> Change:
+    return Change(item.id, item.created, _customer(item.data.object, deleted=item.type == "customer.deleted"))
+
+
+def _meter(facts: Mapping[str, Any]) -> Meter:
     return Meter(
-        event_name=item.event_name,
-        formula=item.default_aggregation.formula,
-        active=item.status == "active",
-        event_time_window=getattr(item, "event_time_window", None),
-        customer_key=item.customer_mapping.event_payload_key,
-        value_key=item.value_settings.event_payload_key,
+        event_name=facts["event_name"],
+        formula=facts["default_aggregation"]["formula"],
+        active=facts["status"] == "active",
+        event_time_window=facts.get("event_time_window"),
+        customer_key=(facts.get("customer_mapping") or {}).get("event_payload_key") or "stripe_customer_id",
+        value_key=(facts.get("value_settings") or {}).get("event_payload_key") or "value",
     )

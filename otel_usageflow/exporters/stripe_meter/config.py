@@ -75,7 +75,7 @@ class RetryOnFailure(ConfigModel):
     """How long to wait between attempts. It never gives up."""
 
     initial_interval: Duration = timedelta(seconds=1)
-    multiplier: float = Field(default=2, ge=1)
+    multiplier: float = Field(default=2, ge=1, le=100)
     randomization_factor: float = Field(default=0.5, ge=0, le=1)
     max_interval: Duration = timedelta(minutes=5)
 

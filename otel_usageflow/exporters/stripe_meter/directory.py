@@ -5,14 +5,16 @@ misses only, because it is late and does not tell upper from lower case. What an
 ledger, which looks again at the usage that waited for it.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
+import stripe
 import structlog
 
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import Change, Customer, StripeApi, StripeFailure
+from otel_usageflow.exporters.stripe_meter.api import Change, Customer, StripeApi
 from otel_usageflow.ledger.ledger import CustomerChange, Ledger
 from otel_usageflow.model.usage import Reason
 
@@ -36,6 +38,7 @@ class Directory:
         fields: the metadata fields that policies ask for.
         refresh: how often everything is listed again, unless that would be too many reads.
         wall: unix seconds.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Directory:
         fields: Sequence[str],
         refresh: timedelta,
         wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._ledger = ledger
@@ -53,24 +57,28 @@ class Directory:
         self._fields = tuple(fields)
         self._refresh = refresh.total_seconds()
         self._wall = wall
+        self._clock = clock
         self._listed: dict[str, float] = {}
+        self._fresh = False
+        self._listed_at = 0.0
         self._customers = 0
         self._cursor = 0.0
-        self._polled_at = 0.0
+        self._polled_at = -math.inf
         self._polled_for: set[tuple[str, str]] = set()
         self._seen: dict[str, float] = {}
         self._applied: dict[str, float] = {}
         self._searched: dict[tuple[str, str], float] = {}
         self._search_works = True
+        self._told_blind = False
 
     @property
     def complete(self) -> frozenset[str]:
-        """The fields for which every customer is known."""
-        return frozenset(self._listed)
+        """The fields for which every customer is known. None before the changes since an earlier life are known."""
+        return frozenset(self._listed if self._fresh else ())
 
     async def load(self) -> None:
         """Take up what an earlier life knew; only a directory that was followed without a gap is complete."""
-        state = await self._ledger.directory(self._account)
+        state = await self._ledger.directory(self._account, self._fields)
         self._cursor = state.cursor
         self._customers = state.customers
         if self._wall() - state.cursor < _EVENTS_KEPT:
@@ -88,7 +96,10 @@ class Directory:
         if self._listing_is_due():
             await self._list()
         if self._poll_is_due(missing):
-            await self._poll()
+            try:
+                await self._poll()
+            except stripe.PermissionError as error:
+                await self._do_without_changes(error)
             self._polled_for = missing
         await self._search(missing)
 
@@ -100,18 +111,19 @@ class Directory:
         if len(self._listed) < len(self._fields):
             return True
         pause = max(self._refresh, self._customers / _PAGE * _SECONDS_A_PAGE if self._customers > _PAGE else 0)
-        return self._wall() - min(self._listed.values()) >= pause
+        since = self._wall() - min(self._listed.values())
+        return not 0 <= since < pause  # after a listing of tomorrow the clock was wrong
 
     def _poll_is_due(self, missing: set[tuple[str, str]]) -> bool:
         """Often while somebody waits, at once for somebody new, and now and then otherwise."""
-        since = self._wall() - self._polled_at
+        since = self._clock() - self._polled_at
         if missing - self._polled_for:
             return since >= 1
         return since >= min(self._refresh, 5 if missing else 60)
 
     async def _list(self) -> None:
         started = self._wall()
-        generation = int(started)
+        generation = int(started * 1000)
         known = 0
         async for page in self._api.customers(self._account):
             await self._apply(page, generation)
@@ -124,50 +136,70 @@ class Directory:
         if not self._listed:
             _log.info("customers_listed", account=self._account or "own", customers=known)
         self._listed = dict.fromkeys(self._fields, started)
+        self._listed_at = started
         self._customers = known
+        self._fresh = True
 
     async def _poll(self) -> None:
         """Apply the changes since the last poll, oldest first."""
-        self._polled_at = self._wall()
+        since = min(self._cursor, self._wall()) - _OVERLAP  # a cursor of tomorrow would miss the changes of today
         fresh: list[Change] = []
-        async for page in self._api.changes(self._account, int(self._cursor - _OVERLAP)):
+        async for page in self._api.changes(self._account, int(since)):
             unseen = [change for change in page if change.id not in self._seen]
             fresh.extend(unseen)
             if not unseen:
                 break
         for change in sorted(fresh, key=lambda change: change.created):
-            await self._apply([await self._current(change, fresh)], int(self._wall()))
+            await self._apply([await self._current(change, fresh)], int(self._wall() * 1000))
             self._applied[change.customer.id] = change.created
         self._seen.update((change.id, change.created) for change in fresh)
         if fresh:
             await self._follow(max(self._cursor, *(change.created for change in fresh)))
-        self._forget(self._cursor - 2 * _OVERLAP)
+        self._forget(since - _OVERLAP)
+        self._polled_at = self._clock()
+        self._fresh = True
+
+    async def _do_without_changes(self, error: stripe.PermissionError) -> None:
+        """A key that may not read events: then only the listings tell, and the one of an earlier life is too old."""
+        self._polled_at = self._clock()
+        if not self._fresh:
+            await self._list()
+        if not self._told_blind:
+            self._told_blind = True
+            _log.error(
+                "customer_changes_not_readable",
+                account=self._account or "own",
+                why=explained(error),
+                remedy="give the key the permission to read events; until then changes are seen once per listing",
+            )
 
     async def _current(self, change: Change, fresh: Sequence[Change]) -> Customer:
         """The customer as it is. Events are not ordered, so with several of one customer only Stripe can tell."""
         alone = sum(other.customer.id == change.customer.id for other in fresh) == 1
-        newest = change.created > self._applied.get(change.customer.id, 0)
+        # What a listing has shown may be newer than an event that it met again.
+        newest = change.created > self._applied.get(change.customer.id, self._listed_at)
         if change.customer.deleted or (alone and newest):
             return change.customer
         return await self._api.customer(self._account, change.customer.id)
 
     async def _search(self, missing: set[tuple[str, str]]) -> None:
         """Look for customers that neither the list nor the events have shown, once per refresh each."""
-        now = self._wall()
+        now = self._clock()
         self._searched = {who: at for who, at in self._searched.items() if now - at < self._refresh}
         for field, value in sorted(missing - self._searched.keys())[:10]:
-            if not self._search_works:
-                return
             self._searched[field, value] = now
+            if not self._search_works or not value.isprintable():
+                continue
             try:
                 found = await self._api.search_customers(self._account, field, value)
-            except StripeFailure as error:
+            except (stripe.InvalidRequestError, stripe.PermissionError) as error:
                 # Not everywhere available, and never needed: the list and the events find everybody.
                 self._search_works = False
                 _log.info("customer_search_not_available", account=self._account or "own", why=explained(error))
                 return
             for customer in found:
-                await self._apply([await self._api.customer(self._account, customer)], int(now))
+                generation = int(self._wall() * 1000)
+                await self._apply([await self._api.customer(self._account, customer)], generation)
 
     async def _apply(self, customers: Sequence[Customer], generation: int) -> None:
         changes = [CustomerChange(c.id, None if c.deleted else c.metadata) for c in customers]

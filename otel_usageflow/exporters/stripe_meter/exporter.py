@@ -15,12 +15,12 @@ from otel_usageflow.delivery.sender import Delivery, Sender
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, UnexpectedAnswer, connect
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
-from otel_usageflow.model.outcome import Accepted, Outcome, Refused, Retry
+from otel_usageflow.model.outcome import Accepted, Outcome, Refused
 from otel_usageflow.model.usage import Reason, Terms, UsageBatch
 
 _log = structlog.get_logger(__name__)
@@ -134,8 +134,6 @@ class StripeMeterExporter:
         meter = self._accounts[event.account].meter(event.event_name)
         try:
             return Accepted(await self._api.create_meter_event(event, meter))
-        except UnexpectedAnswer as error:
-            return Retry(str(error), uncertain=True, everyone=True)
         except StripeFailure as error:
             return outcome_of(error)
 

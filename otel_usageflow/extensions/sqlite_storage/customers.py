@@ -9,11 +9,22 @@ from otel_usageflow.model.usage import Reason, Terms
 
 _BY_CUSTOMER = (Reason.NO_CUSTOMER, Reason.AMBIGUOUS_CUSTOMER)
 
-_WAITING = """
-SELECT DISTINCT a.account, h.reason, m.event_name, s.metadata_field, s.user
-FROM held_windows h JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
-WHERE a.book = ? AND h.reason IN ({marks}) LIMIT ?
+# From series to series along the index: a user may have a million held windows.
+_HELD = """
+WITH RECURSIVE held(reason, series_id) AS (
+  SELECT :reason, (SELECT min(series_id) FROM held_windows WHERE reason = :reason)
+  UNION ALL
+  SELECT reason, (SELECT min(h.series_id) FROM held_windows h
+                  WHERE h.reason = held.reason AND h.series_id > held.series_id)
+  FROM held WHERE series_id IS NOT NULL
+)
 """
+_WAITING = f"""{_HELD}
+SELECT a.account, m.event_name, s.metadata_field, s.user
+FROM held JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
+WHERE a.book = :book LIMIT :limit
+"""
+_OF_METER = f"{_HELD} SELECT series_id FROM held JOIN series USING (series_id) WHERE meter_id = :meter"
 
 _UNFINISHED = """
 SELECT DISTINCT a.account, m.event_name, s.metadata_field
@@ -25,8 +36,12 @@ FROM meter_events e JOIN accounts a USING (account_id) WHERE e.state IN (0, 1) A
 """
 
 
-def state(connection: sqlite3.Connection, account_id: int) -> DirectoryState:
-    """How far the directory of an account is."""
+def state(connection: sqlite3.Connection, account_id: int, fields: Sequence[str]) -> DirectoryState:
+    """How far the directory of an account is; other fields than these are forgotten to be complete."""
+    marks = ", ".join("?" * len(fields))
+    connection.execute(
+        f"DELETE FROM directories WHERE account_id = ? AND field NOT IN ({marks})", (account_id, *fields)
+    )
     listed = dict(connection.execute("SELECT field, listed_at FROM directories WHERE account_id = ?", (account_id,)))
     cursor = connection.execute("SELECT created FROM cursors WHERE account_id = ?", (account_id,)).fetchone()
     (known,) = connection.execute(
@@ -69,7 +84,7 @@ def finish_listing(
     """Forget customers that this listing did not see, and call the fields complete."""
     for field in fields:
         gone = connection.execute(
-            "SELECT value, customer FROM customers WHERE account_id = ? AND field = ? AND generation < ?",
+            "SELECT value, customer FROM customers WHERE account_id = ? AND field = ? AND generation != ?",
             (account_id, field, generation),
         ).fetchall()
         for value, customer in gone:
@@ -91,11 +106,13 @@ def follow(connection: sqlite3.Connection, account_id: int, created: float) -> N
 
 def waiting(connection: sqlite3.Connection, book: str, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
     """Distinct usage that is held for one of these reasons."""
-    marks = ", ".join("?" * len(reasons))
-    rows = connection.execute(_WAITING.format(marks=marks), (book, *reasons, limit))
     return [
-        Waiting(account, Reason(reason), name, field or None, user) for account, reason, name, field, user in rows
-    ]
+        Waiting(account, reason, name, field or None, user)
+        for reason in reasons
+        for account, name, field, user in connection.execute(
+            _WAITING, {"reason": reason, "book": book, "limit": limit}
+        )
+    ][:limit]
 
 
 def unfinished(connection: sqlite3.Connection, book: str) -> list[Terms]:
@@ -106,10 +123,7 @@ def unfinished(connection: sqlite3.Connection, book: str) -> list[Terms]:
 
 def reopen_meter(connection: sqlite3.Connection, meter_id: int) -> None:
     """Look again at everything that waited for this meter."""
-    held = connection.execute(
-        "SELECT DISTINCT series_id FROM held_windows JOIN series USING (series_id) WHERE meter_id = ? AND reason = ?",
-        (meter_id, Reason.NO_METER),
-    ).fetchall()
+    held = connection.execute(_OF_METER, {"reason": Reason.NO_METER, "meter": meter_id}).fetchall()
     for (series_id,) in held:
         windows.reopen(connection, series_id, [Reason.NO_METER])
 

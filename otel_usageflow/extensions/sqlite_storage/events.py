@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from otel_usageflow.ledger.charge import MINUTE
 from otel_usageflow.ledger.freeze import Draft
 from otel_usageflow.ledger.identifier import identifier, next_idempotency_key
 from otel_usageflow.ledger.states import EventState, EventStep, step
@@ -68,14 +69,14 @@ def write(connection: sqlite3.Connection, book: str, draft: Draft, now: float) -
 
 
 def _unused_identifier(connection: sqlite3.Connection, name: str, record_key: bytes | None) -> str:
-    """The identifier, or one derived from it when an event of the same record was refused under it before."""
+    """The identifier, or one derived from it when an event of the same record came back under it before."""
     if record_key is None:
         return name
-    (refused,) = connection.execute(
+    (returned,) = connection.execute(
         "SELECT count(*) FROM meter_events WHERE record_key = ? AND state = ?",
-        (record_key, EventState.REFUSED),
+        (record_key, EventState.RETURNED),
     ).fetchone()
-    return f"{name}_r{refused}" if refused else name
+    return f"{name}_r{returned}" if returned else name
 
 
 def unsettled(connection: sqlite3.Connection, book: str, after: int, limit: int) -> list[MeterEvent]:
@@ -133,16 +134,18 @@ def settle(connection: sqlite3.Connection, event: MeterEvent, outcome: Outcome, 
                 "WHERE event_id = ?",
                 (now, request_id, duplicate, event.event_id),
             )
-        case Refused(reason, why, code, request_id):
-            _move(connection, event.event_id, EventStep.REFUSE)
-            connection.execute(
-                "UPDATE meter_events SET settled_at = ?, reason = ?, message = ?, code = ?, request_id = ? "
-                "WHERE event_id = ?",
-                (now, reason, why, code, request_id, event.event_id),
-            )
+        case Refused(reason, why, code, request_id, uncertain):
             # After an attempt with an unknown outcome this answer does not say that nothing was counted.
-            if reason in _RETURNABLE and not event.uncertain:
-                _return_windows(connection, event.event_id, reason, now)
+            uncertain = uncertain or event.uncertain
+            returned = (
+                reason in _RETURNABLE and not uncertain and _return_usage(connection, event.event_id, reason, now)
+            )
+            _move(connection, event.event_id, EventStep.GIVE_BACK if returned else EventStep.REFUSE)
+            connection.execute(
+                "UPDATE meter_events SET settled_at = ?, reason = ?, message = ?, code = ?, request_id = ?, "
+                "uncertain = ? WHERE event_id = ?",
+                (now, reason, why, code, request_id, uncertain, event.event_id),
+            )
         case Retry(why=why, uncertain=uncertain, new_key=new_key):
             _not_settled(connection, event, why, uncertain=uncertain)
             if new_key:
@@ -177,36 +180,51 @@ def _move(connection: sqlite3.Connection, event_id: int, what: EventStep) -> Non
     )
 
 
-def _return_windows(connection: sqlite3.Connection, event_id: int, reason: Reason, now: float) -> None:
+def _return_usage(connection: sqlite3.Connection, event_id: int, reason: Reason, now: float) -> bool:
     """What a definitely refused event covered waits again, for the customer or the meter to appear.
 
-    Not if the amount was split over several events: another part may have been accepted, so somebody must look.
+    False if it must not: of an amount that was split over several events another part may have been accepted, so
+    somebody must look.
     """
-    columns = "length, start, series_id, first_seq, last_seq, requests, total, last_ns, last_value"
     record_key, parts = connection.execute(
         "SELECT record_key, parts FROM meter_events WHERE event_id = ?", (event_id,)
     ).fetchone()
     if parts > 1:
-        return
+        return False
     if record_key is not None:
-        which, asked = _window_of_record(connection, record_key)
-    else:
-        which, asked = "event_id = ?", (event_id,)
+        return _return_record(connection, record_key, reason, now)
+    _hold_again(connection, "event_id = ?", (event_id,), reason, now)
+    return True
+
+
+def _return_record(connection: sqlite3.Connection, key: bytes, reason: Reason, now: float) -> bool:
+    """Add a record to what its window still has to bill; a window that is done with waits again.
+
+    Its other records have events of their own, so only this one is put back. False if the window was summed
+    since, which it can be when records stopped to be sent by themselves.
+    """
+    series_id, at_ns, seq, quantity = connection.execute(
+        "SELECT series_id, at_ns, seq, quantity FROM records WHERE key = ?", (key,)
+    ).fetchone()
+    second = at_ns // 1_000_000_000
+    which = "series_id = ? AND start <= ? AND start + length > ? AND start > ? AND ? BETWEEN first_seq AND last_seq"
+    asked = (series_id, second, second, second - MINUTE, seq)
+    more = "SET requests = requests + 1, total = exact_sum(total, ?)"
+    if connection.execute(f"UPDATE windows {more} WHERE {which} AND event_id = -1", (quantity, *asked)).rowcount:
+        _hold_again(connection, f"{which} AND event_id = -1", asked, reason, now)
+        return True
+    return any(
+        connection.execute(f"UPDATE {table} {more} WHERE {which}", (quantity, *asked)).rowcount
+        for table in ("held_windows", "open_windows")
+    )
+
+
+def _hold_again(
+    connection: sqlite3.Connection, which: str, asked: Sequence[object], reason: Reason, now: float
+) -> None:
+    columns = "length, start, series_id, first_seq, last_seq, requests, total, last_ns, last_value"
     connection.execute(
-        f"INSERT OR IGNORE INTO held_windows ({columns}, reason, held_at) "
-        f"SELECT {columns}, ?, ? FROM windows WHERE {which}",
+        f"INSERT INTO held_windows ({columns}, reason, held_at) SELECT {columns}, ?, ? FROM windows WHERE {which}",
         (reason, now, *asked),
     )
     connection.execute(f"DELETE FROM windows WHERE {which}", asked)
-
-
-def _window_of_record(connection: sqlite3.Connection, key: bytes) -> tuple[str, tuple[int, ...]]:
-    """The frozen window that a record with an event of its own belongs to."""
-    series_id, at_ns, seq = connection.execute(
-        "SELECT series_id, at_ns, seq FROM records WHERE key = ?", (key,)
-    ).fetchone()
-    second = at_ns // 1_000_000_000
-    return (
-        "series_id = ? AND start <= ? AND start + length > ? AND start > ? AND ? BETWEEN first_seq AND last_seq",
-        (series_id, second, second, second - 60, seq),
-    )

@@ -25,9 +25,14 @@ class SqliteLedger:
         self._names = names
         self._book = book
         self._window = window
+        self._resume: dict[int, windows.Place] = {}
+        self._sealed = False
 
     async def commit(self, batch: UsageBatch, now: float) -> Committed:
         """Take usage. What is there already is not taken twice."""
+        if not self._sealed:
+            await self._run(lambda c: windows.seal(c, self._book, self._window))
+            self._sealed = True
         weight = len(batch.records) + len(batch.unflagged)
         return await self._writer.run(
             lambda c: commit_usage(c, self._names, batch, self._window, now), weight=max(weight, 1)
@@ -35,7 +40,7 @@ class SqliteLedger:
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
         """Turn due windows into meter events."""
-        return await self._run(lambda c: windows.freeze(c, self._book, rules, limit, rules.one_by_one))
+        return await self._run(lambda c: windows.freeze(c, self._book, rules, limit, self._resume))
 
     async def unsettled(self, after: int, limit: int) -> list[MeterEvent]:
         """Meter events without a definite answer and with an id above `after`."""
@@ -53,9 +58,9 @@ class SqliteLedger:
         """Set an uncertain event aside that is too old to be sent again safely."""
         await self._run(lambda c: events.expire(c, event, now))
 
-    async def directory(self, account: str) -> DirectoryState:
+    async def directory(self, account: str, fields: Sequence[str]) -> DirectoryState:
         """How far the customer directory of an account is."""
-        return await self._run(lambda c: customers.state(c, self._names.account(c, account)))
+        return await self._run(lambda c: customers.state(c, self._names.account(c, account), fields))
 
     async def apply_customers(
         self, account: str, fields: Sequence[str], changes: Sequence[CustomerChange], generation: int
@@ -86,4 +91,4 @@ class SqliteLedger:
         await self._run(lambda c: customers.reopen_meter(c, self._names.meter(c, account, event_name)))
 
     async def _run(self, change: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._writer.run(change)
+        return await self._writer.run(change, weight=0)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import charge_key, window_start
+from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.usage import UnflaggedSpan, UsageBatch, UsageRecord
 
 _REMEMBER = "INSERT OR IGNORE INTO server_spans VALUES (?, ?, ?, ?)"
@@ -91,6 +92,9 @@ def _take_back(connection: sqlite3.Connection, key: bytes, now: float) -> bool:
     if row is None:
         return True
     series_id, at_ns, quantity, seq = row
+    sent_by_itself = "SELECT 1 FROM meter_events WHERE record_key = ? AND state != ?"
+    if connection.execute(sent_by_itself, (key, EventState.RETURNED)).fetchone():
+        return False
     for table in ("open_windows", "held_windows"):
         windows = connection.execute(
             f"SELECT length, start, first_seq, total FROM {table} "

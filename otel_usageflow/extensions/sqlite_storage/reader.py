@@ -16,6 +16,7 @@ _STANDING = {
     EventState.ACCEPTED: Standing.BILLED,
     EventState.REFUSED: Standing.QUARANTINED,
     EventState.UNKNOWN: Standing.UNKNOWN,
+    EventState.RETURNED: Standing.QUARANTINED,
 }
 
 _WHO = "a.account, m.event_name, s.metadata_field, s.user"
@@ -24,26 +25,24 @@ _NAMES = (
 )
 _WITHIN = "BETWEEN :since AND :until"
 
+# Of an amount that was told in parts, the worst part decides: it must not look billed while one is refused.
+_STATE = """(SELECT p.state FROM meter_events p WHERE p.event_id BETWEEN e.event_id AND e.event_id + e.parts - 1
+             ORDER BY p.state = 2, p.state IN (0, 1), p.state = 4 LIMIT 1)"""
+
 # Each part gives: who, customer, state of the event, standing, reason, requests, quantity.
 _PARTS = (
     # Summed windows, and what became of their events.
-    f"""SELECT {_WHO}, e.customer, e.state, NULL, e.reason, sum(w.requests), exact_total(w.total)
+    f"""SELECT {_WHO}, e.customer, {_STATE} AS now, NULL, e.reason, sum(w.requests), exact_total(w.total)
         FROM windows w JOIN meter_events e USING (event_id) {_NAMES}
-        WHERE w.event_id > 0 AND w.start {_WITHIN} GROUP BY s.series_id, e.customer, e.state, e.reason""",
-    # Windows that summed to 0: done without an event.
+        WHERE w.event_id > 0 AND w.start {_WITHIN} GROUP BY s.series_id, e.customer, now, e.reason""",
+    # Windows that summed to 0, and records of 0: done without an event.
     f"""SELECT {_WHO}, NULL, NULL, '{Standing.BILLED}', NULL, sum(w.requests), 0
-        FROM windows w {_NAMES} WHERE w.event_id = 0 AND w.start {_WITHIN} GROUP BY s.series_id""",
-    # Records with an event of their own; the latest event of a record counts.
-    f"""SELECT {_WHO}, e.customer, e.state, NULL, e.reason, count(*), exact_total(r.quantity)
-        FROM (SELECT max(event_id) AS event_id FROM meter_events WHERE record_key IS NOT NULL
-              GROUP BY record_key) JOIN meter_events e USING (event_id)
-        JOIN records r ON r.key = e.record_key {_NAMES}
-        WHERE e.timestamp {_WITHIN} AND NOT EXISTS (
-          SELECT 1 FROM held_windows h WHERE h.series_id = r.series_id
-             AND h.start <= e.timestamp AND e.timestamp < h.start + h.length
-             AND r.seq BETWEEN h.first_seq AND h.last_seq
-             AND e.state = {int(EventState.REFUSED)})
-        GROUP BY s.series_id, e.customer, e.state, e.reason""",
+        FROM windows w {_NAMES} WHERE w.event_id <= 0 AND w.start {_WITHIN} GROUP BY s.series_id""",
+    # Records with an event of their own: the first part of it, and what came back is in a window.
+    f"""SELECT {_WHO}, e.customer, {_STATE} AS now, NULL, e.reason, count(*), exact_total(r.quantity)
+        FROM meter_events e JOIN records r ON r.key = e.record_key {_NAMES}
+        WHERE e.requests > 0 AND e.state != {int(EventState.RETURNED)} AND e.timestamp {_WITHIN}
+        GROUP BY s.series_id, e.customer, now, e.reason""",
     f"""SELECT {_WHO}, NULL, NULL, '{Standing.COLLECTING}', NULL, sum(w.requests), exact_total(w.total)
         FROM open_windows w {_NAMES} WHERE w.start {_WITHIN} GROUP BY s.series_id""",
     f"""SELECT {_WHO}, NULL, NULL, '{Standing.QUARANTINED}', w.reason, sum(w.requests), exact_total(w.total)

@@ -94,6 +94,7 @@ CREATE TABLE held_windows (
   held_at REAL NOT NULL,
   PRIMARY KEY (series_id, length, start, first_seq)
 ) WITHOUT ROWID;
+CREATE INDEX held_for_reason ON held_windows (reason, series_id);
 CREATE TABLE windows (
   length INTEGER NOT NULL,
   start INTEGER NOT NULL,
@@ -148,6 +149,7 @@ CREATE TABLE quarantine (
   resolved_at REAL,
   resolution TEXT
 ) WITHOUT ROWID;
+CREATE INDEX unresolved_quarantine ON quarantine (key) WHERE resolved_at IS NULL;
 CREATE TABLE server_spans (
   span BLOB PRIMARY KEY,
   parent BLOB NOT NULL,

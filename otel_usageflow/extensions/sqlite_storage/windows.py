@@ -13,13 +13,15 @@ from otel_usageflow.ledger.freeze import (
     Lane,
     Plan,
     draft_records,
+    makes_event,
     plan,
 )
+from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.usage import Reason
 
 ONE_BY_ONE = -1
-"""In place of an event id: the window's records have events of their own."""
+"""In place of an event id: the window's records have events of their own, but for those that count as nothing."""
 
 _PAGE = 2_000
 _MOST_PAGES = 10
@@ -29,37 +31,80 @@ _DUE = """
 SELECT a.account, m.event_name, s.metadata_field, s.user, s.payload, w.series_id, w.start, w.length,
        w.first_seq, w.last_seq, w.requests, w.total, w.last_ns, w.last_value
 FROM open_windows w JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
-WHERE w.length = ? AND w.start <= ? AND (w.start, w.series_id, w.first_seq) > (?, ?, ?) AND a.book = ?
+WHERE w.length = ? AND w.start <= ? AND (w.start, w.series_id, w.first_seq) > (?, ?, ?) AND s.meter_id IN ({meters})
 ORDER BY w.start, w.series_id, w.first_seq LIMIT ?
 """
 _PLACE = "WHERE length = ? AND start = ? AND series_id = ? AND first_seq = ?"
 _COLUMNS = "length, start, series_id, first_seq, last_seq, requests, total, last_ns, last_value"
 
+Place = tuple[int, int, int]
+"""Start, series and first commit: where a window stands among those of its length."""
+
 
 def freeze(
-    connection: sqlite3.Connection, book: str, rules: FreezeRules, limit: int, one_by_one_seconds: bool
+    connection: sqlite3.Connection,
+    book: str,
+    rules: FreezeRules,
+    limit: int,
+    resume: dict[int, Place],
 ) -> list[MeterEvent]:
     """Freeze due windows into at most about `limit` meter events.
 
-    `one_by_one_seconds`: windows are one second long and due as soon as they hold something.
+    With `one_by_one`, windows of one second are due as soon as they hold something. `resume` is kept for the caller
+    between two calls: where to go on when more windows wait for their lanes than are looked at in one go. Without
+    it, the ones behind them would never have their turn.
     """
     frozen: list[MeterEvent] = []
     taken: set[Lane] = set()
     rules = _excluding(rules, taken)
-    for (length,) in connection.execute("SELECT DISTINCT length FROM open_windows").fetchall():
-        latest = int(rules.now) - (0 if one_by_one_seconds and length == 1 else length)
-        place = (-1, 0, 0)
-        for _page in range(_MOST_PAGES):
-            rows = connection.execute(_DUE, (length, latest, *place, book, _PAGE)).fetchall()
+    meters = _meters(connection, book, rules)
+    for length in _lengths(connection):
+        latest = int(rules.now) - (0 if rules.one_by_one and length == 1 else length)
+        place = resume.pop(length, (-1, 0, 0))
+        for page in range(_MOST_PAGES):
+            if len(frozen) >= limit or not meters:
+                break
+            rows = connection.execute(_DUE.format(meters=meters), (length, latest, *place, _PAGE)).fetchall()
             windows = [_window(row) for row in rows]
             made = plan(windows, _customers(connection, book, windows), rules)
-            new = _write(connection, book, made, rules.now)
+            new = _write(connection, book, made, rules.now, limit - len(frozen))
             frozen.extend(new)
             taken.update(event.lane for event in new)
-            if len(rows) < _PAGE or len(frozen) >= limit:
+            if len(rows) < _PAGE:
                 break
             place = (windows[-1].start, windows[-1].series_id, windows[-1].first_seq)
+            if page == _MOST_PAGES - 1:
+                resume[length] = place
     return frozen
+
+
+def seal(connection: sqlite3.Connection, book: str, length: int) -> None:
+    """Let the windows that other lengths left open take no more records.
+
+    Otherwise, after the length was changed and changed back, one window's commits would span those of another, and
+    a record could be found in both.
+    """
+    connection.execute(
+        "UPDATE open_windows SET sealed = 1 WHERE length != ? AND sealed = 0 AND series_id IN (SELECT series_id "
+        "FROM series JOIN meters USING (meter_id) JOIN accounts USING (account_id) WHERE book = ?)",
+        (length, book),
+    )
+
+
+def _lengths(connection: sqlite3.Connection) -> list[int]:
+    lengths: list[int] = []
+    following = "SELECT min(length) FROM open_windows WHERE length > ?"
+    while (length := connection.execute(following, (lengths[-1] if lengths else 0,)).fetchone()[0]) is not None:
+        lengths.append(length)
+    return lengths
+
+
+def _meters(connection: sqlite3.Connection, book: str, rules: FreezeRules) -> str:
+    """The numbers of the meters that something can be decided about now, for SQL."""
+    known = connection.execute(
+        "SELECT meter_id, account, event_name FROM meters JOIN accounts USING (account_id) WHERE book = ?", (book,)
+    )
+    return ", ".join(str(number) for number, *meter in known if tuple(meter) in rules.meters)
 
 
 def _excluding(rules: FreezeRules, taken: set[Lane]) -> FreezeRules:
@@ -100,18 +145,26 @@ def _customers(
     return found
 
 
-def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float) -> list[MeterEvent]:
-    """Write a plan down."""
+def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float, limit: int) -> list[MeterEvent]:
+    """Write a plan down; windows of many records wait when there are events enough."""
     frozen = []
     for draft in made.drafts:
         event = events.write(connection, book, draft, now)
         frozen.append(event)
         _archive(connection, draft.windows, event.event_id)
     _archive(connection, made.zero, 0)
-    for lane, window in made.one_by_one:
-        drafts = draft_records(lane, window, _records(connection, window))
+    for lane, window, formula in made.one_by_one:
+        if len(frozen) >= limit:
+            break
+        records = _records(connection, window)
+        drafts = draft_records(lane, window, records, formula)
         frozen.extend(events.write(connection, book, draft, now) for draft in drafts)
         _archive(connection, [window], ONE_BY_ONE)
+        without_event = sum(not makes_event(record, formula) for record in records)
+        connection.execute(
+            f"UPDATE windows SET requests = ?, total = 0 {_PLACE}",
+            (without_event, window.length, window.start, window.series_id, window.first_seq),
+        )
     for window, reason in made.held:
         hold(connection, window, reason, now)
     return frozen
@@ -147,14 +200,14 @@ def reopen(connection: sqlite3.Connection, series_id: int, reasons: Sequence[Rea
 
 
 def _records(connection: sqlite3.Connection, window: DueWindow) -> list[FiledRecord]:
-    """The records of a window that have no meter event of their own yet, or only a refused one."""
+    """The records of a window that have no meter event of their own yet, or only such as came back."""
     low, high = first_key(window.start), first_key(window.start + window.length)
     rows = connection.execute(
-        """
+        f"""
         SELECT key, at_ns, quantity FROM records
         WHERE (key >= ? AND key < ? OR key IN (SELECT key FROM stray_records WHERE at_s >= ? AND at_s < ?))
           AND series_id = ? AND seq BETWEEN ? AND ? AND at_ns >= ? AND at_ns < ? AND quantity IS NOT NULL
-          AND NOT EXISTS (SELECT 1 FROM meter_events WHERE record_key = key AND state != 3)
+          AND NOT EXISTS (SELECT 1 FROM meter_events WHERE record_key = key AND state != {int(EventState.RETURNED)})
         """,
         (
             low,

@@ -9,7 +9,7 @@ Invariants:
 4. A change that fails is rolled back alone: the group is run again without sharing, so that a bug in one
    change never takes another with it.
 5. When the disk is full or broken, every change is refused with `Unavailable`, nothing is half written, and the
-   next change tries again by itself.
+   next change tries again by itself. Only a transaction that wrote something proves that the disk works again.
 """
 
 import asyncio
@@ -93,6 +93,8 @@ class Writer:
     async def run(self, change: Change[T], weight: int = 1) -> T:
         """Run a change; return its result once it is durable.
 
+        A change of weight 0 is never refused because too much is waiting: there are few, and they make room.
+
         Raises:
             Unavailable: it was not written, because too much is waiting, or because the disk refuses.
         """
@@ -101,7 +103,7 @@ class Writer:
         with self._awake:
             if self._stopping:
                 raise Unavailable("the ledger is closing")
-            if self._weight and self._weight + weight > MOST_WAITING:
+            if weight and self._weight and self._weight + weight > MOST_WAITING:
                 raise Unavailable("the ledger cannot write as fast as usage comes in")
             self._jobs.append(_Job(change, weight, future, loop))
             self._weight += weight
@@ -136,7 +138,7 @@ class Writer:
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
         try:
-            results = _transaction(connection, group)
+            results = _transaction(connection, group, prove=self._broken)
         except Exception as error:  # noqa: BLE001  (every error is given to those who wait)
             self._rolled_back()
             if len(group) > 1 and not _is_disk(error):
@@ -166,10 +168,14 @@ class Writer:
             _answer(job, None, refusal)
 
 
-def _transaction(connection: sqlite3.Connection, group: list[_Job]) -> list[Any]:
+def _transaction(connection: sqlite3.Connection, group: list[_Job], *, prove: bool) -> list[Any]:
+    if connection.in_transaction:  # a broken disk can refuse even the rollback
+        connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
         results = [job.change(connection) for job in group]
+        if prove:
+            connection.execute("UPDATE ledger SET seq = seq + 1")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -1,0 +1,182 @@
+"""Reading the ledger along one request: span, policy, user, window, meter event, answer; and the same backwards."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+
+from otel_usageflow.ledger import amount
+from otel_usageflow.ledger.charge import MINUTE, first_key, trace_of, window_start
+from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage, ExplainedWindow
+from otel_usageflow.ledger.report import STANDING_OF_EVENT, Standing
+from otel_usageflow.ledger.states import EventState
+
+_NAMES = """JOIN origins o USING (origin_id) JOIN series s USING (series_id) JOIN meters m USING (meter_id)
+            JOIN accounts a USING (account_id)"""
+_WHO = "o.policy, a.account, m.event_name, o.source, s.user, s.metadata_field"
+
+_EVENT = """SELECT e.event_id, e.identifier, a.account, e.event_name, e.customer, e.value, e.timestamp, e.state,
+                   e.requests, e.attempts, e.frozen_at, e.first_attempt_at, e.settled_at, e.duplicate, e.reason,
+                   e.code, e.message, e.request_id
+            FROM meter_events e JOIN accounts a USING (account_id) WHERE """
+
+_SECOND = 1_000_000_000
+
+
+def explain_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[ExplainedUsage]:
+    """Everything that the ledger knows of a trace, in the order of time."""
+    records = connection.execute(
+        f"SELECT r.key, r.at_ns, r.quantity, r.seq, r.series_id, {_WHO} FROM records r {_NAMES} "
+        "WHERE substr(r.key, 5, 16) = ?",
+        (trace_id,),
+    )
+    found = [_explain_record(connection, row) for row in records.fetchall()]
+    kept = connection.execute(
+        f"SELECT q.key, q.at_ns, q.quantity, q.reason, q.seen, {_WHO} FROM quarantine q {_NAMES} "
+        "WHERE substr(q.key, 5, 16) = ? AND q.resolved_at IS NULL",
+        (trace_id,),
+    )
+    found.extend(_explain_quarantined(row) for row in kept.fetchall())
+    return sorted(found, key=lambda usage: (usage.ended_at, usage.span_id, usage.event_name))
+
+
+def explain_event(
+    connection: sqlite3.Connection, identifier: str
+) -> tuple[ExplainedEvent, list[ExplainedRequest]] | None:
+    """A meter event and the requests that it is made of, in the order of time; None if there is none."""
+    row = connection.execute(_EVENT + "e.identifier = ?", (identifier,)).fetchone()
+    if row is None:
+        return None
+    return _event(row), sorted(_requests(connection, row[0]), key=lambda r: (r.ended_at, r.span_id))
+
+
+def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> ExplainedUsage:
+    key, at_ns, quantity, seq, series_id, *who = row
+    assert isinstance(key, bytes)
+    assert isinstance(at_ns, int)
+    window, event, held = _place(connection, key, at_ns, seq, series_id)
+    if quantity is None:
+        standing, reason = Standing.NOT_BILLED, "inner span of a request that is billed as its outer span"
+    elif held is not None:
+        standing, reason = Standing.QUARANTINED, held
+    elif event is not None:
+        standing, reason = STANDING_OF_EVENT[EventState[event.state.upper()]], event.reason
+    elif window is not None and window.quantity == 0 or quantity == 0:
+        standing, reason = Standing.BILLED, None
+    else:
+        standing, reason = Standing.COLLECTING, None
+    return _usage(key, at_ns, quantity, who, standing, reason, (), window, event)
+
+
+def _explain_quarantined(row: tuple[object, ...]) -> ExplainedUsage:
+    key, at_ns, quantity, reason, seen, *who = row
+    assert isinstance(key, bytes)
+    assert isinstance(at_ns, int)
+    assert isinstance(seen, str)
+    names = tuple(json.loads(seen))
+    return _usage(key, at_ns, quantity, who, Standing.QUARANTINED, str(reason), names, None, None)
+
+
+def _usage(
+    key: bytes,
+    at_ns: int,
+    quantity: object,
+    who: list[object],
+    standing: Standing,
+    reason: str | None,
+    seen: tuple[str, ...],
+    window: ExplainedWindow | None,
+    event: ExplainedEvent | None,
+) -> ExplainedUsage:
+    policy, account, event_name, source, user, field = (str(one) for one in who)
+    trace_id, span_id = trace_of(key)
+    return ExplainedUsage(
+        trace_id=trace_id.hex(),
+        span_id=span_id.hex(),
+        policy=policy,
+        account=account,
+        event_name=event_name,
+        source=source or None,
+        user=user or None,
+        metadata_field=field or None,
+        quantity=amount.restored(quantity) if isinstance(quantity, int | str) else None,
+        ended_at=at_ns / _SECOND,
+        standing=standing,
+        reason=reason,
+        seen=seen,
+        window=window,
+        event=event,
+    )
+
+
+def _place(
+    connection: sqlite3.Connection, key: bytes, at_ns: int, seq: object, series_id: object
+) -> tuple[ExplainedWindow | None, ExplainedEvent | None, str | None]:
+    """The window of a record, its event, and the reason if the window is held."""
+    own = connection.execute(_EVENT + "e.record_key = ? ORDER BY e.event_id DESC", (key,)).fetchone()
+    for length in range(1, MINUTE + 1):
+        place = (length, window_start(at_ns, length), series_id, seq)
+        where = "length = ? AND start = ? AND series_id = ? AND ? BETWEEN first_seq AND last_seq"
+        for table, last in (("held_windows", "reason"), ("open_windows", "NULL"), ("windows", "event_id")):
+            row = connection.execute(
+                f"SELECT start, length, requests, total, {last} FROM {table} WHERE {where}", place
+            ).fetchone()
+            if row is None:
+                continue
+            window = ExplainedWindow(row[0], row[1], row[2], amount.restored(row[3]))
+            if table == "held_windows" and (own is None or own[7] == EventState.REFUSED):
+                return window, None, str(row[4])
+            if table == "windows" and row[4] > 0:
+                event = connection.execute(_EVENT + "e.event_id = ?", (row[4],)).fetchone()
+                return window, _event(event), None
+            return window, _event(own) if own is not None else None, None
+    return None, _event(own) if own is not None else None, None
+
+
+def _event(row: tuple[object, ...]) -> ExplainedEvent:
+    values = list(row[1:])
+    values[6] = EventState(int(str(values[6]))).name.lower()
+    values[12] = bool(values[12])
+    return ExplainedEvent(*values)  # type: ignore[arg-type]
+
+
+def _requests(connection: sqlite3.Connection, event_id: int) -> Iterator[ExplainedRequest]:
+    columns = "r.key, o.policy, s.user, r.quantity, r.at_ns"
+    (key,) = connection.execute("SELECT record_key FROM meter_events WHERE event_id = ?", (event_id,)).fetchone()
+    if key is not None:
+        rows = connection.execute(f"SELECT {columns} FROM records r {_NAMES} WHERE r.key = ?", (key,)).fetchall()
+        yield from map(_request, rows)
+        return
+    windows = connection.execute(
+        "SELECT start, length, series_id, first_seq, last_seq FROM windows WHERE event_id = ?", (event_id,)
+    ).fetchall()
+    for start, length, series_id, first_seq, last_seq in windows:
+        rows = connection.execute(
+            f"""SELECT {columns} FROM records r {_NAMES}
+                WHERE (r.key >= ? AND r.key < ?
+                       OR r.key IN (SELECT key FROM stray_records WHERE at_s >= ? AND at_s < ?))
+                  AND r.series_id = ? AND r.seq BETWEEN ? AND ? AND r.quantity IS NOT NULL
+                  AND r.at_ns >= ? AND r.at_ns < ?""",
+            (
+                first_key(start),
+                first_key(start + length),
+                start,
+                start + length,
+                series_id,
+                first_seq,
+                last_seq,
+                start * _SECOND,
+                (start + length) * _SECOND,
+            ),
+        ).fetchall()
+        yield from map(_request, rows)
+
+
+def _request(row: tuple[object, ...]) -> ExplainedRequest:
+    key, policy, user, quantity, at_ns = row
+    assert isinstance(key, bytes)
+    assert isinstance(at_ns, int)
+    assert isinstance(quantity, int | str)
+    trace_id, span_id = trace_of(key)
+    return ExplainedRequest(
+        trace_id.hex(), span_id.hex(), str(policy), str(user), amount.restored(quantity), at_ns / _SECOND
+    )
