@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from otel_usageflow import __version__
 from otel_usageflow.cli import components, demo, preview, print_config, run, usage, validate
 from otel_usageflow.cli.arguments import Parser, add_config_arguments
+from otel_usageflow.cli.output import write_anything
 from otel_usageflow.errors import ConfigErrors, StartError, UsageError
 
 COMMANDS = (validate, print_config, components, usage, preview, demo)
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. Errors that a user can mend are one message each on standard error, without a
         traceback.
     """
+    write_anything()
     try:
         status = _main(argv)
         sys.stdout.flush()

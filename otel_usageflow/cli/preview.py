@@ -1,12 +1,12 @@
 """`otel-usageflow preview`: what recorded spans would cost, without sending anything."""
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
 from otel_usageflow.cli.arguments import add_config_arguments, load_config
+from otel_usageflow.cli.output import console, write_json
 from otel_usageflow.component import Kind
 from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, ConfigProblem, InvalidData, UsageError
@@ -59,13 +59,11 @@ def command(arguments: argparse.Namespace) -> int:
         name = "standard input" if arguments.input == "-" else arguments.input
         raise UsageError(f"{name}: {error}") from None
     if arguments.format == "json":
-        sys.stdout.write(json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n")
+        write_json(result.as_json())
     else:
-        from rich.console import Console
-
         from otel_usageflow.cli.preview_table import print_preview
 
-        print_preview(result, Console(file=sys.stdout, highlight=False))
+        print_preview(result, console())
     return 0
 
 

@@ -1,11 +1,11 @@
-"""The table that `preview` prints for people."""
+"""The tables that `preview` prints for people."""
 
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from otel_usageflow.cli.output import shown, table
 from otel_usageflow.policy.preview import CountLine, Preview
 from otel_usageflow.policy.text import decimal_text
 
@@ -18,49 +18,51 @@ def print_preview(result: Preview, console: Console) -> None:
     console.print(f"{_count(result.spans, 'span')}, {_count(result.requests, 'HTTP request')} among them")
     if result.malformed:
         console.print(f"{_count(result.malformed, 'SERVER span')} without valid ids, which cannot be billed")
-    if result.usage:
-        console.print(_usage(result))
-    for title, lines in (("Quarantined", result.quarantined), ("Not billed", result.unbilled)):
-        if lines:
-            console.print(_counts(title, lines))
+    for title, lines in _tables(result):
+        console.print(f"\n{title}", style="bold")
+        console.print(lines)
     for policy, names in sorted(result.seen.items()):
-        listed = ", ".join(name for name, _ in names.most_common(_MOST))
-        console.print(f"[bold]{escape(policy)}[/]: the requests without a user carried {escape(listed)}")
-    if result.unmatched_requests:
-        console.print(_unmatched(result))
+        listed = ", ".join(shown(name) for name, _ in names.most_common(_MOST))
+        console.print(f"\n{policy}: the requests without a user carried {listed}")
     for hint in _hints(result):
-        console.print(hint)
+        console.print(f"\n{hint}")
+
+
+def _tables(result: Preview) -> Iterator[tuple[str, Table]]:
+    if result.usage:
+        yield "Usage", _usage(result)
+    if result.quarantined:
+        yield "Quarantined", _counts(result.quarantined)
+    if result.unbilled:
+        yield "Not billed", _counts(result.unbilled)
+    if result.unmatched_requests:
+        yield f"{_count(result.unmatched_requests, 'request')} matched no policy", _unmatched(result)
 
 
 def _usage(result: Preview) -> Table:
-    table = Table("policy", "event name", "customer by", "user", title="Usage", title_justify="left")
-    table.add_column("requests", justify="right")
-    table.add_column("quantity", justify="right")
+    lines = table("policy", "event name", "customer by", "user", "requests", "quantity")
     for line in result.usage:
         by = "its id" if line.metadata_field is None else f"metadata {line.metadata_field}"
         cells = (line.policy, line.event_name, by, line.user, str(line.requests), decimal_text(line.quantity))
-        table.add_row(*(escape(_shown(cell)) for cell in cells))
-    return table
+        lines.add_row(*map(shown, cells))
+    return lines
 
 
-def _counts(title: str, lines: list[CountLine]) -> Table:
-    table = Table("policy", "reason", title=title, title_justify="left")
-    table.add_column("requests", justify="right")
-    for line in lines:
-        table.add_row(escape(line.policy), escape(line.reason), str(line.requests))
-    return table
+def _counts(counts: list[CountLine]) -> Table:
+    lines = table("policy", "reason", "requests")
+    for line in counts:
+        lines.add_row(line.policy, line.reason, str(line.requests))
+    return lines
 
 
 def _unmatched(result: Preview) -> Table:
-    title = f"{_count(result.unmatched_requests, 'request')} matched no policy"
-    table = Table("method", "route or path", title=title, title_justify="left")
-    table.add_column("requests", justify="right")
-    for (method, where), requests in result.unmatched.most_common(_MOST):
-        table.add_row(escape(_shown(method)), escape(_shown(where)), str(requests))
-    if len(result.unmatched) > _MOST:
-        others = sum(requests for _, requests in result.unmatched.most_common()[_MOST:])
-        table.add_row("", f"{len(result.unmatched) - _MOST} others", str(others))
-    return table
+    lines = table("method", "route or path", "requests")
+    most = result.unmatched.most_common()
+    for (method, where), requests in most[:_MOST]:
+        lines.add_row(shown(method), shown(where), str(requests))
+    if others := most[_MOST:]:
+        lines.add_row("", f"{len(others)} others", str(sum(requests for _, requests in others)))
+    return lines
 
 
 def _hints(result: Preview) -> Iterator[str]:
@@ -74,8 +76,3 @@ def _hints(result: Preview) -> Iterator[str]:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _shown(text: str) -> str:
-    """Text that comes from spans, without anything that a terminal would obey."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,9 +1,9 @@
 """`otel-usageflow print-config`: the configuration after merging and expansion, without its secrets."""
 
 import argparse
-import sys
 
 from otel_usageflow.cli.arguments import add_config_arguments, load_config
+from otel_usageflow.cli.output import write_utf8
 
 _EPILOG = """\
 examples:
@@ -27,5 +27,5 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def command(arguments: argparse.Namespace) -> int:
     """Print the configuration; a wrong one is reported instead. Secrets need not be set."""
-    sys.stdout.write(load_config(arguments, need_secrets=False).redacted())
+    write_utf8(load_config(arguments, need_secrets=False).redacted())
     return 0

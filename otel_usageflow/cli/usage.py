@@ -2,13 +2,13 @@
 
 import argparse
 import csv
-import json
-import sys
+import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.arguments import add_config_arguments, load_config
 from otel_usageflow.cli.moments import parse_moment
+from otel_usageflow.cli.output import console, shown, table, write_json, write_utf8
 
 if TYPE_CHECKING:
     from otel_usageflow.ledger.report import UsageLine
@@ -97,15 +97,16 @@ def _values(line: "UsageLine") -> dict[str, object]:
 
 
 def _json(lines: Sequence["UsageLine"]) -> None:
-    json.dump({"usage": [_values(line) for line in lines]}, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    write_json({"usage": [_values(line) for line in lines]})
 
 
 def _csv(lines: Sequence["UsageLine"]) -> None:
-    writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for line in lines:
         writer.writerow({name: _harmless(value) for name, value in _values(line).items()})
+    write_utf8(text.getvalue())
 
 
 def _harmless(value: object) -> object:
@@ -116,20 +117,12 @@ def _harmless(value: object) -> object:
 
 
 def _table(lines: Sequence["UsageLine"]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
     if not lines:
-        console.print("No usage in the ledger for this time.")
+        console().print("No usage in the ledger for this time.")
         return
-    shown = [name for name in COLUMNS if name != "account" or any(line.account for line in lines)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in shown:
-        numeric = name in ("requests", "quantity")
-        table.add_column(name.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+    names = [name for name in COLUMNS if name != "account" or any(line.account for line in lines)]
+    printed = table(*(name.replace("_", " ") for name in names))
     for line in lines:
         values = _values(line)
-        table.add_row(*(Text("" if values[name] is None else str(values[name])) for name in shown))
-    console.print(table)
+        printed.add_row(*(shown("" if values[name] is None else str(values[name])) for name in names))
+    console().print(printed)

@@ -203,7 +203,10 @@ def _check_extensions(
 
 
 def _warnings(reading: _Reading, service: ServiceConfig) -> Iterator[ConfigProblem]:
+    not_missed = () if reading.need_secrets else reading.secrets
     for place, names in reading.expanded.unset.items():
+        if place in not_missed:
+            continue
         listed = " and ".join(names)
         yield ConfigProblem(written(place), f"the environment variable {listed} is not set; it counts as empty")
     used = _used(service)

@@ -1,9 +1,13 @@
 """The JSON schema of the whole configuration, made from the components' models, for editors to complete YAML."""
 
+from datetime import timedelta
 from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from otel_usageflow.component import Kind
 from otel_usageflow.config.model import Registry, ServiceConfig
+from otel_usageflow.config.types import format_duration
 
 Schema = dict[str, Any]
 
@@ -14,6 +18,13 @@ _DESCRIPTIONS = {
     Kind.EXPORTER: "take over the responsibility for usage",
     Kind.EXTENSION: "serve other components or the operator",
 }
+
+
+class _Generator(GenerateJsonSchema):
+    """Shows default durations in the form in which they are written."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
 def schema(registry: Registry) -> Schema:
@@ -46,7 +57,7 @@ def _section(kind: Kind, registry: Registry, definitions: dict[str, Schema]) -> 
 
 def _named(model: Any, name: str, definitions: dict[str, Schema]) -> Schema:
     """File a model's schema, and all that it refers to, under names that begin with `name`."""
-    whole = _adapted(model.model_json_schema(), name)
+    whole = _adapted(model.model_json_schema(schema_generator=_Generator), name)
     for inner, definition in whole.pop("$defs", {}).items():
         definitions[f"{name}.{inner}"] = definition
     definitions[name] = {**whole, "type": ["object", "null"]} if whole.get("type") == "object" else whole

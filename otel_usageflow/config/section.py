@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 from otel_usageflow.config.expand import Expanded
 from otel_usageflow.config.findings import Finding, findings
 from otel_usageflow.config.nearest import nearest
-from otel_usageflow.config.place import Place, names_along, replaced, written
+from otel_usageflow.config.place import Place, names_along, replaced, value_at, written
 from otel_usageflow.config.shape import Shape, shape_of
 from otel_usageflow.config.wording import sentence, without_secrets
 from otel_usageflow.errors import ConfigProblem
@@ -61,14 +61,22 @@ def read_section(
         instance, found = _attempt(model, filled)
         stood_in = {finding.place for finding in absent}
         found = [finding for finding in found if finding.place not in stood_in]
+    secrets = list(shape.secrets(data))
     problems = [
         ConfigProblem(
             written((*place, *finding.place)),
-            without_secrets(_sentence(finding, shape, data, place, expanded), data, (), shape),
+            _redacted(_sentence(finding, shape, data, place, expanded), secrets, data, shape),
         )
         for finding in _without_consequences(found, shape)
     ]
-    return Section(data, instance, problems, [(*place, *secret) for secret in shape.secrets(data)])
+    return Section(data, instance, problems, [(*place, *secret) for secret in secrets])
+
+
+def _redacted(message: str, secrets: list[Place], data: Any, shape: Shape) -> str:
+    """The message without the section's secrets, whichever of them a validator has put into it."""
+    for secret in secrets:
+        message = without_secrets(message, value_at(data, secret), secret, shape)
+    return message
 
 
 def _attempt(model: type[Model], data: Any) -> tuple[Model | None, list[Finding]]:

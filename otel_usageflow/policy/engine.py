@@ -137,7 +137,7 @@ class PolicyEngine:
         batch = work.batch
         batch.requests += 1
         text = http.path(found)
-        path = None if text is None else http.path_segments(text)
+        path = None if text is None else http.path_segments(text, origin.scope)
         leaves = self._tree.by_route(http.route(found)) if path is None else self._tree.by_path(path)
         if leaves:
             request = HttpRequest(span, found, origin, http.method(found), path)

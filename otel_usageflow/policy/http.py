@@ -27,6 +27,9 @@ HOST_KEYS: Final = frozenset({"server.address", "http.host", "net.host.name", "h
 _DECODED_URL_SCOPES: Final = frozenset(
     f"opentelemetry.instrumentation.{name}" for name in ("asgi", "fastapi", "starlette")
 )
+# An ASGI server hands the path on decoded, and these, with FastAPI's own telemetry, have no other: what is left of
+# percent signs in it was sent as %25. Where a slash was sent as %2F cannot be told any more.
+_DECODED_PATH_SCOPES: Final = _DECODED_URL_SCOPES | {"fastapi"}
 
 
 class _Memo(dict[Raw, Any]):
@@ -150,13 +153,13 @@ def query_values(found: Found, scope: str, name: str) -> list[Value]:
     return values
 
 
-def path_segments(text: str) -> list[str]:
+def path_segments(text: str, scope: str = "") -> list[str]:
     """Split a path into decoded segments; one trailing slash is ignored, broken UTF-8 is kept as escapes."""
     text = text.removeprefix("/").removesuffix("/")
     if not text:
         return []
     segments = text.split("/")
-    if "%" in text:
+    if "%" in text and scope not in _DECODED_PATH_SCOPES:
         return [unquote(segment, errors="surrogateescape") if "%" in segment else segment for segment in segments]
     return segments
 
