@@ -3,6 +3,7 @@
 import aiohttp
 import pytest
 import stripe
+from multidict import CIMultiDict
 
 from otel_usageflow.exporters.stripe_meter.answers import outcome_of
 from otel_usageflow.exporters.stripe_meter.api import Redirected, UnexpectedAnswer
@@ -28,7 +29,7 @@ def answered(
 def _raised(status: int, body: object, headers: dict[str, str]) -> stripe.StripeError:
     requestor = stripe.StripeClient("sk_test_x")._requestor
     with pytest.raises(stripe.StripeError) as caught:
-        requestor.handle_error_response(str(body), status, body, headers, "V1")
+        requestor.handle_error_response(str(body), status, body, CIMultiDict(headers), "V1")
     return caught.value
 
 

@@ -31,7 +31,7 @@ async def _taken(pace: Pace, clock: Clock, seconds: float, monkeypatch: pytest.M
     turns = 0
 
     async def sleep(wait: float) -> None:
-        clock.now += wait
+        clock.now += wait + 1e-9
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     while clock.now < until:
