@@ -16,10 +16,10 @@ KILLS = 12
 USERS = [f"user-{number}" for number in range(20)]
 
 
-async def _until_billed(stripe: Double, load: Load, timeout: float) -> dict[str, Decimal]:
+async def _until_billed(stripe: Double, load: Load, within: float) -> dict[str, Decimal]:
     expected = {user: Decimal(tokens) for user, tokens in load.acknowledged.items() if tokens}
     billed: dict[str, Decimal] = {}
-    async with asyncio.timeout(timeout):
+    async with asyncio.timeout(within):
         while billed != expected:
             billed = {user: Decimal(total) for user, total in (await stripe.totals()).items() if Decimal(total)}
             if any(billed.get(user, 0) > tokens for user, tokens in expected.items()):
@@ -64,10 +64,11 @@ async def test_every_acknowledged_request_is_billed_once(tmp_path: Path, window:
         load.stopping.set()
         await sending
         await _kill_and_start(running, dice, 2)
-        await _until_billed(stripe, load, timeout=60)
+        await _until_billed(stripe, load, within=60)
         assert (await stripe.ask("violations"))["count"] == 0
         print(
-            f"window {window}: {KILLS // 2 + 2} kills, {load.requests} requests acknowledged, {load.retries} retries, "
+            f"window {window}: {KILLS // 2 + 2} kills, {load.requests} requests acknowledged, "
+            f"{load.retries} retries, "
             f"{sum(load.acknowledged.values())} tokens billed; lost 0, doubled 0"
         )
 
@@ -88,4 +89,4 @@ async def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
             await running.start()
         load.stopping.set()
         await sending
-        await _until_billed(stripe, load, timeout=60)
+        await _until_billed(stripe, load, within=60)

@@ -181,7 +181,7 @@ async def test_a_meter_that_cannot_be_fed_is_refused_at_the_start(tmp_path: Path
     """A meter that keeps only the last event of a day would lose usage: the start fails, naming it."""
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request", event_time_window="day")
-        with pytest.raises(StartError, match="api_request.*event_time_window.*create a meter"):
+        with pytest.raises(StartError, match=r"api_request.*event_time_window.*create a meter"):
             async with billing(tmp_path, stripe):
                 pass
 
@@ -191,7 +191,7 @@ async def test_a_counting_meter_cannot_bill_other_quantities(tmp_path: Path) -> 
     tokens = Terms(policy="tokens", event_name="api_request", metadata_field="account_id", quantity=None)
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request", formula="count")
-        with pytest.raises(StartError, match="counts events.*aggregates by sum"):
+        with pytest.raises(StartError, match=r"counts events.*aggregates by sum"):
             async with billing(tmp_path, stripe, (tokens,)):
                 pass
 
