@@ -308,5 +308,3 @@ def test_reading_before_the_first_run_says_so(tmp_path: Path) -> None:
     """A directory without a ledger is no crash."""
     with pytest.raises(StorageError, match="no ledger"), open_reader(tmp_path):
         pass
-
-

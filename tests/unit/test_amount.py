@@ -21,7 +21,7 @@ quantities = st.one_of(
         (Decimal("0.00001"), "0.00001"),
         (Decimal("3.1400"), "3.14"),
         (7, "7"),
-        (Decimal("0"), "0"),
+        (Decimal(0), "0"),
     ],
 )
 def test_plain_never_has_an_exponent(value: Decimal | int, text: str) -> None:
