@@ -54,13 +54,15 @@ def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> 
     assert isinstance(key, bytes)
     assert isinstance(at_ns, int)
     window, event, held = _place(connection, key, at_ns, seq, series_id)
+    standing: Standing
+    reason: str | None
     if quantity is None:
-        standing, reason = Standing.NOT_BILLED, "inner span of a request that is billed as its outer span"
+        standing, reason = Standing.NESTED, None
     elif held is not None:
         standing, reason = Standing.QUARANTINED, held
     elif event is not None:
         standing, reason = STANDING_OF_EVENT[EventState[event.state.upper()]], event.reason
-    elif window is not None and window.quantity == 0 or quantity == 0:
+    elif quantity == 0 and (window is None or window.quantity == 0):
         standing, reason = Standing.BILLED, None
     else:
         standing, reason = Standing.COLLECTING, None
@@ -112,7 +114,9 @@ def _place(
     connection: sqlite3.Connection, key: bytes, at_ns: int, seq: object, series_id: object
 ) -> tuple[ExplainedWindow | None, ExplainedEvent | None, str | None]:
     """The window of a record, its event, and the reason if the window is held."""
-    own = connection.execute(_EVENT + "e.record_key = ? ORDER BY e.event_id DESC", (key,)).fetchone()
+    own = connection.execute(
+        _EVENT + "e.record_key = ? AND e.state != ? ORDER BY e.event_id", (key, EventState.RETURNED)
+    ).fetchone()
     for length in range(1, MINUTE + 1):
         place = (length, window_start(at_ns, length), series_id, seq)
         where = "length = ? AND start = ? AND series_id = ? AND ? BETWEEN first_seq AND last_seq"
@@ -123,7 +127,7 @@ def _place(
             if row is None:
                 continue
             window = ExplainedWindow(row[0], row[1], row[2], amount.restored(row[3]))
-            if table == "held_windows" and (own is None or own[7] == EventState.REFUSED):
+            if table == "held_windows" and own is None:
                 return window, None, str(row[4])
             if table == "windows" and row[4] > 0:
                 event = connection.execute(_EVENT + "e.event_id = ?", (row[4],)).fetchone()
