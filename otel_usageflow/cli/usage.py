@@ -6,7 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from otel_usageflow.cli.arguments import add_config_arguments, load_config
+from otel_usageflow.cli.arguments import add_config_arguments
+from otel_usageflow.cli.ledgers import readers
 from otel_usageflow.cli.moments import parse_moment
 from otel_usageflow.cli.output import console, shown, table, write_json, write_utf8
 
@@ -67,18 +68,9 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _read(arguments: argparse.Namespace, since: float | None, until: float | None) -> list["UsageLine"]:
-    from otel_usageflow.component import Kind
-    from otel_usageflow.errors import UsageError
-    from otel_usageflow.extensions.sqlite_storage import FACTORY, SqliteStorage
-
-    config = load_config(arguments, need_secrets=False)
-    lines = []
-    storages = [config.extensions[id_] for id_ in config.used(Kind.EXTENSION)]
-    storages = [storage for storage in storages if storage.factory is FACTORY]
-    if not storages:
-        raise UsageError("no sqlite_storage is listed under service::extensions, so there is no ledger to read")
-    for storage in storages:
-        with SqliteStorage.reader(storage.config) as reader:  # type: ignore[arg-type]
+    lines: list[UsageLine] = []
+    with readers(arguments) as ledgers:
+        for reader in ledgers:
             lines.extend(reader.usage(since, until))
     return lines
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
+from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.usage import Quantity
 
 
@@ -20,6 +22,18 @@ class Standing(StrEnum):
     """Cannot be billed yet, for the reason that stands with it."""
     UNKNOWN = "unknown"
     """Sent, perhaps counted, and too old to be sent again: the meter's summaries must tell."""
+    NESTED = "nested"
+    """The inner span of a request that is billed by its outer span."""
+
+
+STANDING_OF_EVENT = {
+    EventState.FROZEN: Standing.SENDING,
+    EventState.SENDING: Standing.SENDING,
+    EventState.ACCEPTED: Standing.BILLED,
+    EventState.REFUSED: Standing.QUARANTINED,
+    EventState.UNKNOWN: Standing.UNKNOWN,
+    EventState.RETURNED: Standing.QUARANTINED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +59,9 @@ class LedgerReader(Protocol):
 
     def usage(self, since: float | None, until: float | None) -> list[UsageLine]:
         """Usage whose spans ended at or after `since` and before `until`, unix seconds, sorted."""
+
+    def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:
+        """Everything that the ledger knows of a trace, in the order of time."""
+
+    def explain_event(self, identifier: str) -> tuple[ExplainedEvent, list[ExplainedRequest]] | None:
+        """A meter event and the requests that it is made of; None if there is none."""

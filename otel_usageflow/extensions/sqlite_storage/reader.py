@@ -5,19 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from otel_usageflow.errors import StorageError
+from otel_usageflow.extensions.sqlite_storage.explain import explain_event, explain_trace
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.ledger import amount
-from otel_usageflow.ledger.report import Standing, UsageLine
+from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
+from otel_usageflow.ledger.report import STANDING_OF_EVENT, Standing, UsageLine
 from otel_usageflow.ledger.states import EventState
-
-_STANDING = {
-    EventState.FROZEN: Standing.SENDING,
-    EventState.SENDING: Standing.SENDING,
-    EventState.ACCEPTED: Standing.BILLED,
-    EventState.REFUSED: Standing.QUARANTINED,
-    EventState.UNKNOWN: Standing.UNKNOWN,
-    EventState.RETURNED: Standing.QUARANTINED,
-}
 
 _WHO = "a.account, m.event_name, s.metadata_field, s.user"
 _NAMES = (
@@ -83,8 +77,7 @@ class SqliteReader:
             "until": 2**62 if until is None else int(until) - 1,
         }
         lines = []
-        self._connection.execute("BEGIN")  # one snapshot for all parts
-        try:
+        with self._snapshot():
             for part in _PARTS:
                 for row in self._connection.execute(part, limits):
                     account, event_name, field, user, customer, state, standing, reason, requests, quantity = row
@@ -95,15 +88,35 @@ class SqliteReader:
                             field or None,
                             user,
                             customer,
-                            _STANDING[EventState(state)] if standing is None else Standing(standing),
+                            STANDING_OF_EVENT[EventState(state)] if standing is None else Standing(standing),
                             reason,
                             requests,
                             amount.restored(quantity),
                         )
                     )
-        finally:
-            self._connection.execute("ROLLBACK")
         return sorted(_merged(lines), key=_order)
+
+    def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:
+        """Everything that the ledger knows of a trace, in the order of time."""
+        with self._snapshot():
+            return explain_trace(self._connection, trace_id)
+
+    def explain_event(self, identifier: str) -> tuple[ExplainedEvent, list[ExplainedRequest]] | None:
+        """A meter event and the requests that it is made of; None if there is none."""
+        with self._snapshot():
+            return explain_event(self._connection, identifier)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """One state of the ledger for everything that is read inside."""
+        try:
+            self._connection.execute("BEGIN")
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(f"the ledger cannot be read: {error}") from error
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
 
 @contextmanager

@@ -1,0 +1,170 @@
+"""`otel-usageflow explain`: the proof for one line of a bill, from the request to Stripe's answer, and back."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from otel_usageflow.cli.arguments import add_config_arguments
+from otel_usageflow.cli.ledgers import readers
+from otel_usageflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
+
+_EPILOG = """\
+examples:
+  otel-usageflow explain --config usageflow.yaml 4bf92f3577b34da6a3ce929d0e0e4736
+  otel-usageflow explain --config usageflow.yaml --event uf_6d7e21...
+
+exit status: 0 found, 1 the ledger knows of no such trace or event
+"""
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="show why a request was billed, or what a meter event is made of",
+        description="Show what became of the requests of a trace: policy, user, window, meter event, Stripe's "
+        "answer. Or, with --event, which requests make up a meter event.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    parser.add_argument("trace_id", metavar="TRACE_ID", nargs="?", help="32 hexadecimal digits")
+    parser.add_argument("--event", metavar="IDENTIFIER", help="the identifier of a meter event")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
+    parser.set_defaults(run=command)
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Print the explanation."""
+    if (arguments.trace_id is None) == (arguments.event is None):
+        raise UsageError("explain: give a TRACE_ID, or --event IDENTIFIER")
+    if arguments.event is not None:
+        return _explain_event(arguments)
+    return _explain_trace(arguments, _trace_id(arguments.trace_id))
+
+
+def _trace_id(text: str) -> bytes:
+    try:
+        trace_id = bytes.fromhex(text)
+    except ValueError:
+        trace_id = b""
+    if len(trace_id) != 16:
+        raise UsageError(f"explain: {text!r} is no trace id; it has 32 hexadecimal digits")
+    return trace_id
+
+
+def _explain_trace(arguments: argparse.Namespace, trace_id: bytes) -> int:
+    usage: list[ExplainedUsage] = []
+    with readers(arguments) as ledgers:
+        for reader in ledgers:
+            usage.extend(reader.explain_trace(trace_id))
+    if arguments.format == "json":
+        _print_json({"trace_id": trace_id.hex(), "usage": [asdict(one) for one in usage]})
+    elif usage:
+        for one in usage:
+            sys.stdout.write("\n".join(_usage_lines(one)) + "\n\n")
+    if not usage:
+        sys.stderr.write(
+            f"The ledger knows of no usage in trace {trace_id.hex()}: no policy billed a request of it, its spans "
+            "did not arrive, or they are older than what is kept.\n"
+        )
+        return 1
+    return 0
+
+
+def _explain_event(arguments: argparse.Namespace) -> int:
+    with readers(arguments) as ledgers:
+        found = next(filter(None, (reader.explain_event(arguments.event) for reader in ledgers)), None)
+    if found is None:
+        sys.stderr.write(f"The ledger knows of no meter event with the identifier {arguments.event!r}.\n")
+        return 1
+    event, requests = found
+    if arguments.format == "json":
+        _print_json({"event": asdict(event), "requests": [asdict(one) for one in requests]})
+    else:
+        sys.stdout.write("\n".join([*_event_lines(event), "", *_request_lines(requests)]) + "\n")
+    return 0
+
+
+def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
+    from otel_usageflow.ledger.amount import plain
+
+    yield f"span {one.span_id} of trace {one.trace_id}, ended {_moment(one.ended_at)}"
+    yield _line("policy", one.policy)
+    yield _line("user", f"{one.user}, found in {one.source}" if one.user else "none found")
+    if one.seen:
+        yield _line("span carried", ", ".join(one.seen))
+    yield _line("event name", one.event_name + (f" in account {one.account}" if one.account else ""))
+    yield _line("quantity", "none that can be billed" if one.quantity is None else plain(one.quantity))
+    if one.metadata_field:
+        yield _line("customer by", f"metadata {one.metadata_field}")
+    if one.window is not None:
+        length = f"{one.window.length} s from {_moment(one.window.start)}"
+        yield _line("window", f"{length}: {one.window.requests} requests, {plain(one.window.quantity)} in all")
+    if one.event is not None:
+        yield from _event_lines(one.event)
+    yield _line("standing", f"{one.standing}: {one.reason}" if one.reason else one.standing)
+
+
+def _event_lines(event: "ExplainedEvent") -> Iterable[str]:
+    yield _line("meter event", event.identifier)
+    yield _line("customer", event.customer)
+    yield _line("value", f"{event.value} for {event.requests} requests, stamped {_moment(event.timestamp)}")
+    yield _line("written down", _moment(event.frozen_at))
+    if event.first_attempt_at is not None:
+        yield _line("attempts", f"{event.attempts}, the first {_moment(event.first_attempt_at)}")
+    answer = [event.state]
+    if event.settled_at is not None:
+        answer.append(_moment(event.settled_at))
+    answer += [text for text in (event.reason, event.code, event.answer) if text]
+    if event.duplicate:
+        answer.append("Stripe had it already: an earlier attempt had got through")
+    if event.request_id:
+        answer.append(f"Stripe's request {event.request_id}")
+    yield _line("answer", ", ".join(answer))
+
+
+def _request_lines(requests: Sequence["ExplainedRequest"]) -> Iterable[str]:
+    from otel_usageflow.ledger.amount import plain
+
+    if not requests:
+        yield "no requests: another part of the same amount names them"
+        return
+    yield f"{len(requests)} requests"
+    for one in requests:
+        where = f"trace {one.trace_id} span {one.span_id}"
+        yield f"  {_moment(one.ended_at)}  {plain(one.quantity):>12}  {one.user}  {one.policy}  {where}"
+
+
+def _line(name: str, text: str) -> str:
+    return f"  {name:<14}{text}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _print_json(document: dict[str, object]) -> None:
+    json.dump(_with_decimal_strings(document), sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _with_decimal_strings(value: object) -> object:
+    """The same with every quantity as a decimal string, as in all JSON of this command line."""
+    from otel_usageflow.ledger.amount import plain
+
+    if isinstance(value, list | tuple):
+        return [_with_decimal_strings(one) for one in value]
+    if isinstance(value, dict):
+        return {
+            name: plain(one) if name == "quantity" and one is not None else _with_decimal_strings(one)
+            for name, one in value.items()
+        }
+    return value

@@ -1,0 +1,33 @@
+"""The ledgers that a configuration names, opened for reading."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from otel_usageflow.cli.arguments import load_config
+from otel_usageflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from otel_usageflow.extensions.sqlite_storage.reader import SqliteReader
+
+
+@contextmanager
+def readers(arguments: argparse.Namespace) -> Iterator[list["SqliteReader"]]:
+    """A reader for each ledger; the service may run meanwhile.
+
+    Raises:
+        ConfigErrors: the configuration is wrong.
+        UsageError: it names no ledger.
+        StorageError: a ledger is not there, or cannot be read.
+    """
+    from otel_usageflow.component import Kind
+    from otel_usageflow.extensions.sqlite_storage import FACTORY, SqliteStorage
+
+    config = load_config(arguments, need_secrets=False)
+    storages = [config.extensions[id_] for id_ in config.used(Kind.EXTENSION)]
+    storages = [storage for storage in storages if storage.factory is FACTORY]
+    if not storages:
+        raise UsageError("no sqlite_storage is listed under service::extensions, so there is no ledger to read")
+    with ExitStack() as stack:
+        yield [stack.enter_context(SqliteStorage.reader(storage.config)) for storage in storages]  # type: ignore[arg-type]
