@@ -27,6 +27,7 @@ class Book:
     ledger: SqliteLedger
     storage: SqliteStorage
     directory: Path
+    health: QuietHealth = field(default_factory=QuietHealth)
     meters: dict[tuple[str, str], Formula | Reason] = field(default_factory=lambda: {METER: Formula.SUM})
     fields: tuple[str, ...] = ("account_id",)
 
@@ -65,6 +66,7 @@ class Book:
 @asynccontextmanager
 async def book(directory: Path, window: int = 10) -> AsyncIterator[Book]:
     """A ledger in `directory`."""
-    context = Context(id="sqlite_storage", health=QuietHealth(), extensions={})
+    health = QuietHealth()
+    context = Context(id="sqlite_storage", health=health, extensions={})
     async with SqliteStorage(SqliteStorageConfig(directory=directory), context) as storage:
-        yield Book(storage.ledger("stripe_meter test", window), storage, directory)
+        yield Book(storage.ledger("stripe_meter test", window), storage, directory, health)

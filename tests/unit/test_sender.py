@@ -211,12 +211,12 @@ async def test_only_a_replayed_failure_changes_the_idempotency_key(tmp_path: Pat
 
 
 async def test_an_account_that_is_cut_off_holds_up_no_other(tmp_path: Path) -> None:
-    """With a hundred lanes of a revoked account waiting, the other account's usage is billed."""
+    """With hundreds of lanes of a revoked account waiting, the other account's usage is billed."""
     async with book(tmp_path) as open_book:
         open_book.meters = {METER: Formula.SUM, OTHER: Formula.SUM}
-        await _customers(open_book, "", 100)
+        await _customers(open_book, "", 300)
         await _customers(open_book, "acct_2", 100)
-        await open_book.commit(batch(*_usage(100)), NOON)
+        await open_book.commit(batch(*_usage(300)), NOON)
         world = World(
             open_book,
             answer=lambda e: Accepted() if e.account else Halted("revoked", "look"),
