@@ -35,7 +35,8 @@ def plain(value: Quantity) -> str:
 
 def stored(value: Quantity) -> int | str:
     """The amount as it is kept in the database: a 64-bit integer where it fits, else text."""
-    value = normal(value)
+    if not isinstance(value, int):
+        value = normal(value)
     return value if isinstance(value, int) and -_INT64 < value < _INT64 else plain(value)
 
 

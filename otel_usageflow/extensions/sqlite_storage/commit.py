@@ -19,8 +19,12 @@ from otel_usageflow.ledger.ledger import Committed
 from otel_usageflow.model.usage import Quantity, Reason, UsageBatch, UsageRecord
 
 _INSERT = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?, ?)"
+# A window that was reopened after it had been held is sealed, and takes no more records: its range of commits must
+# not grow over that of a window that was frozen in the meantime.
 _UPSERT = """
-INSERT INTO open_windows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+INSERT INTO open_windows VALUES (?1, ?2, ?3, coalesce(
+  (SELECT first_seq FROM open_windows WHERE length = ?1 AND start = ?2 AND series_id = ?3 AND sealed = 0), ?4
+), ?4, ?5, ?6, ?7, ?8, 0)
 ON CONFLICT (length, start, series_id, first_seq) DO UPDATE SET
   last_seq = excluded.last_seq,
   requests = requests + excluded.requests,
@@ -134,25 +138,13 @@ def _add_to_windows(connection: sqlite3.Connection, new: Iterable[_Filed], windo
         entry[1] = amount.add(entry[1], f.quantity)
         if f.at_ns >= entry[2]:
             entry[2:] = [f.at_ns, f.quantity]
-    rows = []
-    for (start, series_id), (requests, total, last_ns, last_value) in sums.items():
-        first_seq = _open_window(connection, window, start, series_id) or seq
-        stored = amount.stored(total), last_ns, amount.stored(last_value)
-        rows.append((window, start, series_id, first_seq, seq, requests, *stored))
-    connection.executemany(_UPSERT, rows)
-
-
-def _open_window(connection: sqlite3.Connection, length: int, start: int, series_id: int) -> int | None:
-    """The first commit of the window that is collecting at this place, or None.
-
-    A window that was reopened after it had been held takes no more records: its range of commits must not grow
-    over that of a window that was frozen in the meantime.
-    """
-    row = connection.execute(
-        "SELECT first_seq FROM open_windows WHERE length = ? AND start = ? AND series_id = ? AND sealed = 0",
-        (length, start, series_id),
-    ).fetchone()
-    return None if row is None else int(row[0])
+    connection.executemany(
+        _UPSERT,
+        [
+            (window, start, series_id, seq, requests, amount.stored(total), last_ns, amount.stored(last_value))
+            for (start, series_id), (requests, total, last_ns, last_value) in sums.items()
+        ],
+    )
 
 
 def _resolve_quarantine(connection: sqlite3.Connection, new: Iterable[_Filed], now: float) -> None:

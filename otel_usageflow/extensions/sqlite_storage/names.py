@@ -6,12 +6,9 @@ tables, bounded, and dropped when a transaction is rolled back, because a number
 
 import json
 import sqlite3
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Mapping
 
 from otel_usageflow.model.usage import Terms
-
-K = TypeVar("K")
 
 _MOST_SERIES = 200_000
 
@@ -33,34 +30,32 @@ class Names:
         self._origins.clear()
         self._series.clear()
 
+    # One call of each for every record, so there is nothing between the call and the dictionary.
+
     def account(self, connection: sqlite3.Connection, account: str) -> int:
         """The number of a connected account; empty for the key's own."""
-        return _cached(
-            self._accounts,
-            account,
-            lambda: _number(connection, "accounts", "account_id", {"book": self._book, "account": account}),
-        )
+        number = self._accounts.get(account)
+        if number is None:
+            values = {"book": self._book, "account": account}
+            number = self._accounts[account] = _number(connection, "accounts", "account_id", values)
+        return number
 
     def meter(self, connection: sqlite3.Connection, account: str, event_name: str) -> int:
         """The number of an event name in an account."""
-        return _cached(
-            self._meters,
-            (account, event_name),
-            lambda: _number(
-                connection,
-                "meters",
-                "meter_id",
-                {"account_id": self.account(connection, account), "event_name": event_name},
-            ),
-        )
+        number = self._meters.get((account, event_name))
+        if number is None:
+            values = {"account_id": self.account(connection, account), "event_name": event_name}
+            number = self._meters[account, event_name] = _number(connection, "meters", "meter_id", values)
+        return number
 
     def origin(self, connection: sqlite3.Connection, policy: str, source: str | None) -> int:
         """The number of a policy together with the place where it found the user."""
-        return _cached(
-            self._origins,
-            (policy, source or ""),
-            lambda: _number(connection, "origins", "origin_id", {"policy": policy, "source": source or ""}),
-        )
+        key = (policy, source or "")
+        number = self._origins.get(key)
+        if number is None:
+            values = {"policy": policy, "source": source or ""}
+            number = self._origins[key] = _number(connection, "origins", "origin_id", values)
+        return number
 
     def series(
         self,
@@ -71,33 +66,22 @@ class Names:
         payload: tuple[tuple[str, str], ...],
     ) -> int:
         """The number of a user under a meter with further keys."""
-        if len(self._series) > _MOST_SERIES:
-            self._series.clear()
-        return _cached(
-            self._series,
-            (meter_id, terms.metadata_field, user or "", payload),
-            lambda: _number(
-                connection,
-                "series",
-                "series_id",
-                {
-                    "user": user or "",
-                    "metadata_field": terms.metadata_field or "",
-                    "meter_id": meter_id,
-                    "payload": json.dumps(dict(payload), sort_keys=True) if payload else "",
-                },
-            ),
-        )
+        key = (meter_id, terms.metadata_field, user or "", payload)
+        number = self._series.get(key)
+        if number is None:
+            if len(self._series) >= _MOST_SERIES:
+                self._series.clear()
+            values = {
+                "user": user or "",
+                "metadata_field": terms.metadata_field or "",
+                "meter_id": meter_id,
+                "payload": json.dumps(dict(payload), sort_keys=True) if payload else "",
+            }
+            number = self._series[key] = _number(connection, "series", "series_id", values)
+        return number
 
 
-def _cached(cache: dict[K, int], key: K, look_up: Callable[[], int]) -> int:
-    number = cache.get(key)
-    if number is None:
-        number = cache[key] = look_up()
-    return number
-
-
-def _number(connection: sqlite3.Connection, table: str, column: str, values: dict[str, object]) -> int:
+def _number(connection: sqlite3.Connection, table: str, column: str, values: Mapping[str, object]) -> int:
     """The number of a row with these values, made if there is none."""
     where = " AND ".join(f"{name} = ?" for name in values)
     found = connection.execute(f"SELECT {column} FROM {table} WHERE {where}", (*values.values(),)).fetchone()
