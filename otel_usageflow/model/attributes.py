@@ -4,7 +4,7 @@ An attribute is a serialized `KeyValue`. Exporters write the key first, so a wan
 first bytes: tag, length, name. An attribute in any other legal form is parsed in full, which is slow and rare.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -60,13 +60,13 @@ class Wanted:
         """Number of attributes -> the beginning of each, and the wanted keys with their places."""
         self._misses = 0
 
-    def find(self, attributes: Iterable[bytes]) -> Found:
+    def find(self, attributes: Sequence[bytes]) -> Found:
         """Pick the wanted ones of these attributes, still undecoded.
 
         Raises:
             InvalidData: an attribute is no `KeyValue`.
         """
-        raws = list(attributes)
+        raws = attributes[:]  # a list; twice as fast as list() on protobuf's repeated fields
         layout = self._layouts.get(len(raws))
         if layout is not None and all(map(_begins, raws, layout[0])):
             return {key: raws[place] for key, place in layout[1]}
@@ -75,7 +75,7 @@ class Wanted:
             self._learn(raws)
         return self._search(raws)
 
-    def _search(self, raws: list[bytes]) -> Found:
+    def _search(self, raws: Sequence[bytes]) -> Found:
         found: Found = {}
         for raw in raws:
             prefix = _prefix(raw)
@@ -86,7 +86,7 @@ class Wanted:
                 found[key] = raw
         return found
 
-    def _learn(self, raws: list[bytes]) -> None:
+    def _learn(self, raws: Sequence[bytes]) -> None:
         prefixes = [prefix for raw in raws if (prefix := _prefix(raw)) is not None]
         places = [(self._prefixes[prefix], at) for at, prefix in enumerate(prefixes) if prefix in self._prefixes]
         whole = len(prefixes) == len(raws) <= _LARGEST_LAYOUT

@@ -60,8 +60,8 @@ def method(found: Found) -> str | None:
     for key in METHODS:
         if key in found and (name := _method_of[found[key]]):
             if name == "_OTHER":
-                name = _text(found, "http.request.method_original") or name
-            return str(name).upper()
+                return (_text(found, "http.request.method_original") or name).upper()
+            return str(name)
     return None
 
 
@@ -167,7 +167,8 @@ def path_segments(text: str, scope: str = "") -> list[str]:
 def _text(found: Found, key: str) -> str | None:
     """One attribute as it stands; None if it is missing or not one text."""
     raw = found.get(key)
-    return None if raw is None else _as_text(decode_found(raw))
+    value = None if raw is None else decode_found(raw)
+    return value if value is None or isinstance(value, str) else one_text((value,))
 
 
 def _as_text(value: Value) -> str | None:
@@ -194,7 +195,7 @@ def _code(value: Value) -> int | None:
 
 _CODES: Final = range(100, 600)
 
-_method_of: Final = _Memo(_as_text)
+_method_of: Final = _Memo(lambda value: (_as_text(value) or "").upper())
 _status_of: Final = _Memo(_code)
 
 
