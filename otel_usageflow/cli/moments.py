@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from otel_usageflow.config.types import parse_duration
 from otel_usageflow.errors import UsageError
 
-_DAYS = re.compile(r"(\d+)d")
+_DAYS = re.compile(r"(\d{1,9})d")
+_NEVER = 253_402_300_800.0
+"""The year 10000, in unix seconds; nothing is that far away, and the ledger's nanoseconds would not fit."""
 
 
 def parse_moment(text: str, option: str) -> float:
@@ -21,6 +23,19 @@ def parse_moment(text: str, option: str) -> float:
     Raises:
         UsageError: it is none of these.
     """
+    try:
+        moment = _moment(text)
+    except ValueError:
+        moment = _NEVER
+    if abs(moment) >= _NEVER:
+        raise UsageError(
+            f"{option}: {text!r} is no moment; write 2026-11-22, 2026-11-22T14:00:00Z, unix seconds, "
+            "or how long ago: 24h, 7d"
+        )
+    return moment
+
+
+def _moment(text: str) -> float:
     if text.isascii() and text.isdigit() and len(text) >= 9:
         return float(text)
     if days := _DAYS.fullmatch(text):
@@ -28,11 +43,5 @@ def parse_moment(text: str, option: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        try:
-            return time.time() - parse_duration(text).total_seconds()
-        except ValueError:
-            raise UsageError(
-                f"{option}: {text!r} is no moment; write 2026-11-22, 2026-11-22T14:00:00Z, unix seconds, "
-                "or how long ago: 24h, 7d"
-            ) from None
+        return time.time() - parse_duration(text).total_seconds()
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
