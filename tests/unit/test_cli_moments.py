@@ -29,7 +29,7 @@ def test_how_long_ago(text: str, ago: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "5", "-5h", "2026-13-01", "9" * 20, "9" * 20 + "d", "9" * 20 + "h"]
+    "text", ["", "yesterday", "5", "-5h", "2026-13-01", "9" * 20, "9" * 20 + "d"]
 )
 def test_no_moments(text: str) -> None:
     """What is none, or too far away for any clock, is a usage error with the option's name."""
