@@ -15,6 +15,9 @@ import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+# What OTLP lets clients retry ("Failures") and a stopping server can answer; any other status would make them drop
+# the batch. CANCELLED is gRPC's own, for calls that nobody had taken up when the server stopped.
+RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
@@ -96,9 +99,9 @@ class Load:
             try:
                 await channel.unary_unary(EXPORT)(payload, timeout=10)
             except grpc.aio.AioRpcError as error:
-                if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                if error.code() in RETRYABLE:
                     return False
-                raise  # every other status would make a real client drop the batch
+                raise
         return True
 
     async def _send_http(self, session: aiohttp.ClientSession, payload: bytes) -> bool:
