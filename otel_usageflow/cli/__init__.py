@@ -7,14 +7,14 @@ found a difference, 130 a command was interrupted.
 """
 
 import argparse
-import os
+import errno
 import sys
 from collections.abc import Sequence
 
 from otel_usageflow import __version__
 from otel_usageflow.cli import components, demo, explain, preview, print_config, run, usage, validate
 from otel_usageflow.cli.arguments import Parser, add_config_arguments
-from otel_usageflow.cli.output import write_anything
+from otel_usageflow.cli.output import give_up_stdout, prepare_streams
 from otel_usageflow.errors import ConfigErrors, StartError, UsageError
 
 COMMANDS = (validate, print_config, components, preview, usage, explain, demo)
@@ -57,16 +57,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status. Errors that a user can mend are one message each on standard error, without a
         traceback.
     """
-    write_anything()
+    prepare_streams()
     try:
         status = _main(argv)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()  # the reader has seen enough
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        give_up_stdout()
+        sys.stderr.write(f"otel-usageflow: cannot write: {error.strerror}\n")
+        return 2
     return status
 
 

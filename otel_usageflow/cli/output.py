@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,23 @@ _WIDE = 10_000
 """Columns where nobody looks: in a file or a pipe every row is one line."""
 
 
-def write_anything() -> None:
-    """Let standard output and standard error take every character, as an escape where their encoding lacks it."""
+def prepare_streams() -> None:
+    """Let standard output and error take every character, as an escape where their encoding lacks it.
+
+    A stream that was closed by whoever started us becomes /dev/null: otherwise the next file that is opened would
+    take its number, and what is printed would be written into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (open until the end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def give_up_stdout() -> None:
+    """Throw away what is still to be printed. Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def write_utf8(text: str) -> None:

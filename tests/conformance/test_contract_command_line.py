@@ -142,6 +142,20 @@ def test_a_reader_that_leaves(directory: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"{\n", b"")
 
 
+@pytest.mark.parametrize(
+    ("streams", "status", "says"),
+    [("<&-", 0, b""), (">&-", 0, b""), (">/dev/full", 2, b"No space left on device")],
+)
+def test_streams_that_are_closed_or_full(streams: str, status: int, says: bytes, directory: Path) -> None:
+    """Whatever the streams are, there is a status and a message, and never a traceback."""
+    name = "-" if streams == "<&-" else "spans.pb"
+    line = f"{sys.executable} -m otel_usageflow preview --config usageflow.yaml --input {name} {streams}"
+    done = subprocess.run(["bash", "-c", line], cwd=directory, capture_output=True, timeout=60, check=False)
+    assert done.returncode == status
+    assert says in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
 def test_running_with_a_wrong_configuration_exits_1(directory: Path) -> None:
     """Exit status 1: the service does not start with a configuration that is wrong."""
     done = process("--config", "usageflow.yaml", "--set", "exporters::stripe_meter::api_kee=1", cwd=directory)
