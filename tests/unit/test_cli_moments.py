@@ -28,9 +28,7 @@ def test_how_long_ago(text: str, ago: float) -> None:
     assert parse_moment(text, "--since") == pytest.approx(time.time() - ago, abs=5)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "yesterday", "5", "-5h", "2026-13-01", "9" * 20, "9" * 20 + "d"]
-)
+@pytest.mark.parametrize("text", ["", "yesterday", "5", "-5h", "2026-13-01", "9" * 20, "9" * 20 + "d"])
 def test_no_moments(text: str) -> None:
     """What is none, or too far away for any clock, is a usage error with the option's name."""
     with pytest.raises(UsageError, match="--since"):
