@@ -39,6 +39,8 @@ _MEMORY_MARGIN = 900
 """Seconds before the end of Stripe's memory after which an uncertain event is no longer resent."""
 _TELL_AFTER = 5
 """Attempts after which the log says that an event does not get through."""
+_STUMBLED = 5.0
+"""Seconds to wait after an error that nobody foresaw."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
 
@@ -108,6 +110,11 @@ class Sender:
                 _log.warning("ledger_unavailable", error=str(error))
                 self._next_freeze = self._delivery.clock() + 1
                 await self._pause(1.0)
+                continue
+            except Exception:  # noqa: BLE001  (logged with its traceback)
+                # A mistake of ours must not stop spans from being taken: what waits here is safe.
+                _log.exception("sender_stumbled", meaning="usage is taken and kept, but not all of it is sent")
+                await self._pause(_STUMBLED)
                 continue
             await self._pause(self._idle_time())
         if self._in_flight:

@@ -68,7 +68,7 @@ NEVER = {"Stripe-Should-Retry": "false"}
         pytest.param(by_someone_else(304), Halted("", ""), id="3xx"),
         pytest.param(answered(409), Retry("", uncertain=True), id="409"),
         pytest.param(answered(429, code="rate_limit"), Retry("", too_fast=True), id="429"),
-        pytest.param(answered(429, code="lock_timeout"), Retry(""), id="429-lock-timeout"),
+        pytest.param(answered(429, code="lock_timeout"), Retry("", too_fast=True), id="429-lock-timeout"),
         pytest.param(by_someone_else(429), Retry("", too_fast=True), id="429-no-json"),
         pytest.param(answered(500, kind="api_error"), Retry("", uncertain=True), id="500"),
         *(

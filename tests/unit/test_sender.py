@@ -295,3 +295,27 @@ async def test_a_crash_of_an_attempt_is_an_unknown_outcome(tmp_path: Path) -> No
             await world.until(lambda: len(world.sent) == 2)
             await world.until(world.settled)
         assert [e.uncertain for e in world.sent] == [False, True]
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_the_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a mistake of ours the sender goes on: spans are taken all the while, and nothing is lost."""
+    monkeypatch.setattr("otel_usageflow.delivery.sender._STUMBLED", 0.0)
+    async with book(tmp_path) as open_book:
+        await _customers(open_book, "", 1)
+        await open_book.commit(batch(*_usage(1)), NOON)
+        await open_book.ledger.finish_listing("", ["account_id"], 1, 1.0)
+        world = World(open_book)
+        good, calls = world.sender._delivery.rules, Counter[str]()
+
+        def stumbling(busy: Callable[[Lane], bool]) -> FreezeRules:
+            calls["rules"] += 1
+            if calls["rules"] < 3:
+                raise RuntimeError("a mistake")
+            return good(busy)
+
+        world.sender = Sender(open_book.ledger, replace(world.sender._delivery, rules=stumbling))
+        async with world.running():
+            await world.until(lambda: len(world.sent) == 1)
+        assert calls["rules"] >= 3

@@ -41,7 +41,7 @@ def outcome_of(error: BaseException) -> Outcome:
     said = headers.get("stripe-should-retry")
     if status == 429:
         limited = headers.get("stripe-rate-limited-reason")
-        return Retry(f"{why} ({limited})" if limited else why, too_fast=_code(error) != "lock_timeout")
+        return Retry(f"{why} ({limited})" if limited else why, too_fast=True)
     if status == 409:
         return Retry(why, uncertain=True)
     replayed = headers.get("idempotent-replayed") == "true"

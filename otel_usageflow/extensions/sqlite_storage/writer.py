@@ -121,7 +121,16 @@ class Writer:
             while group := self._next_group():
                 self._commit(connection, group)
         finally:
+            self._refuse_the_rest()
             connection.close()
+
+    def _refuse_the_rest(self) -> None:
+        """Nobody may wait for a thread that is gone. After a clean stop nothing is left; after a crash there is."""
+        with self._awake:
+            self._stopping = True
+            left, self._jobs = list(self._jobs), deque()
+        for job in left:
+            _answer(job, None, Unavailable("the ledger is closed"))
 
     def _next_group(self) -> list[_Job]:
         with self._awake:
