@@ -83,7 +83,7 @@ async def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
         load = Load(running.grpc, running.http, USERS)
         sending = asyncio.create_task(load.run())
         for _ in range(2):
-            await asyncio.sleep(1)
+            await load.more(500)
             async with asyncio.timeout(9):
                 assert await running.stop() == 0
             await running.start()

@@ -64,11 +64,20 @@ class Load:
     requests: int = 0
     retries: int = 0
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _progress: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
         """Send until `stopping` is set; then finish what was begun."""
         async with aiohttp.ClientSession() as session:
             await asyncio.gather(*(self._client(number, session) for number in range(self.clients)))
+
+    async def more(self, requests: int, timeout: float = 20) -> None:  # noqa: ASYNC109
+        """Wait until so many more requests were acknowledged."""
+        goal = self.requests + requests
+        async with asyncio.timeout(timeout):
+            while self.requests < goal:
+                self._progress.clear()
+                await self._progress.wait()
 
     async def _client(self, number: int, session: aiohttp.ClientSession) -> None:
         dice = random.Random(self.seed * 1000 + number)
@@ -88,6 +97,7 @@ class Load:
                 await self._send(number, session, payload)
             self.acknowledged.update(tokens)
             self.requests += len(spans)
+            self._progress.set()
             if self.pause:
                 await asyncio.sleep(self.pause)
 

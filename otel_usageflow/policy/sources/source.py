@@ -1,5 +1,6 @@
 """What a user source is: a configuration that makes a reader."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,13 +33,13 @@ class Reader:
     """The resource attributes that it reads."""
 
 
-class Source(ConfigModel):
+class Source(ConfigModel, ABC):
     """One entry under `user`."""
 
+    @abstractmethod
     def reader(self, setting: Setting) -> Reader:
         """Prepare the source for one policy.
 
         Raises:
             ValueError: a key file cannot be used; the message says which and why.
         """
-        raise NotImplementedError
