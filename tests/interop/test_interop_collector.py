@@ -9,8 +9,9 @@ from pathlib import Path
 import grpc
 import pytest
 from billed import USERS, api, stripe_and_service, until_billed
-from foreign_programs import collector
+from foreign_programs import collector, need
 from load import EXPORT, request
+from prepare import COLLECTOR
 from processes import CONFIG, free_port
 
 IN_FRONT = """
@@ -32,6 +33,11 @@ service:
   pipelines:
     traces: {{receivers: [otlp], exporters: [{exporter}]}}
 """
+
+
+@pytest.fixture(autouse=True)
+def _can_run() -> None:
+    need(COLLECTOR)
 
 
 @pytest.mark.parametrize("exporter", ["otlp_grpc/billing", "otlp_http/billing"])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from billed import api
-from foreign_programs import collector
+from foreign_programs import collector, need
 from otlp_harness import Sink, otlp
+from prepare import COLLECTOR
 from processes import free_port
 
 from otel_usageflow.component import Consumed
@@ -17,6 +18,11 @@ from otel_usageflow.receivers.otlp.receiver import OtlpReceiver
 EXPORTERS = ["otlp_grpc", "otlp_http"]
 DELAY = 2.0
 """Seconds that the receiver asks for; the Collector would come back after a twentieth of that by itself."""
+
+
+@pytest.fixture(autouse=True)
+def _can_run() -> None:
+    need(COLLECTOR)
 
 
 @dataclass

@@ -11,10 +11,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from documents import ROOT, blocks, replaced
-from foreign_programs import collector
+from foreign_programs import collector, need
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from otlp_harness import Sink, otlp
+from prepare import COLLECTOR
 from processes import Double, Running, double, free_port
 
 TOKEN = "a-token-of-the-collectors"
@@ -90,6 +91,7 @@ async def production(directory: Path, stripe: Double, monkeypatch: pytest.Monkey
 
 async def test_one_stream_feeds_tracing_and_billing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every request is billed; the tracing backend gets the failed ones, whole, and never a key."""
+    need(COLLECTOR)
     authority = certificate(tmp_path / "tls")
     customers = [argument for user in USERS for argument in ("--customer", f"account_id={user}")]
     tracing = Sink()

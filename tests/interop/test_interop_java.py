@@ -5,14 +5,20 @@ from pathlib import Path
 
 import pytest
 from billed import USERS, stripe_and_service, until_billed
-from foreign_programs import java
+from foreign_programs import java, need
 from otlp_harness import Sink, otlp
+from prepare import JAVA
 
 from otel_usageflow.component import Consumed
 from otel_usageflow.errors import Unavailable
 
 BATCHES, MANY, SPANS, TOKENS = 5, 200, 20, 3
 """Batches that it sends, spans of each, and what each request costs."""
+
+
+@pytest.fixture(autouse=True)
+def _can_run() -> None:
+    need(JAVA)
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])

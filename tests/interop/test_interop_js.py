@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 from billed import USERS, stripe_and_service, until_billed
-from foreign_programs import js
+from foreign_programs import js, need
 from otlp_harness import Sink, otlp
+from prepare import JS
 
 from otel_usageflow.errors import Unavailable
 
 SPANS = 400
+
+
+@pytest.fixture(autouse=True)
+def _can_run() -> None:
+    need(JS)
 
 
 def order(kind: str, port: int, compression: str = "none", spans: int = SPANS) -> dict[str, object]:
