@@ -186,3 +186,40 @@ async def test_a_key_without_events_lists_again(tmp_path: Path) -> None:
         await directory.load()
         await directory.update()
         assert await here.customer_of("acme") == [second]
+
+
+async def test_without_events_a_new_customer_is_found_by_listing(tmp_path: Path) -> None:
+    """While somebody waits and changes cannot be read, the customers are listed again soon."""
+    async with StripeDouble() as stripe, setup(tmp_path, stripe) as here:
+        stripe.settings.search_lag = 10 * 3600
+        blind = Blind.__new__(Blind)
+        blind.__dict__.update(here.api.__dict__)
+        directory = here.directory(blind)
+        await directory.load()
+        await directory.update()
+        assert await here.customer_of("acme") == []
+        late = stripe.add_customer({"account_id": "acme"})
+        await directory.update()
+        assert await here.customer_of("acme") == []
+        stripe.clock.advance(6)
+        here.clocks.passed += 6
+        await directory.update()
+        assert await here.customer_of("acme") == [late]
+
+
+async def test_usage_that_waits_for_ever_is_no_reason_to_hurry(tmp_path: Path) -> None:
+    """Reads are limited: changes are polled often for ten minutes, and then as if nobody waited."""
+    async with StripeDouble() as stripe, setup(tmp_path, stripe) as here:
+        directory = here.directory()
+        await directory.load()
+        assert await here.customer_of("nobody") == []
+        polls = {}
+        for minute in range(20):
+            before = sum(call.path == "/v1/events" for call in stripe.calls)
+            for _ in range(12):
+                here.clocks.passed += 5
+                await directory.update()
+                await here.customer_of("nobody")
+            polls[minute] = sum(call.path == "/v1/events" for call in stripe.calls) - before
+        assert polls[2] == 12
+        assert polls[19] == 1

@@ -27,6 +27,11 @@ _EVENTS_KEPT = 29 * 86_400
 _SECONDS_A_PAGE = 30
 """A full listing may cost one read per so many seconds on average, so that large directories are listed rarely."""
 _PAGE = 100
+_WHILE_WAITING = 5
+"""Seconds between polls while usage waits for a customer: somebody is about to make one."""
+_NOT_WAITING = 60
+_PATIENCE = 600
+"""Seconds after which usage that still waits is no reason to hurry any more: reads are limited."""
 WAITS_FOR_CUSTOMER = (Reason.NO_CUSTOMER, Reason.AMBIGUOUS_CUSTOMER)
 
 
@@ -65,11 +70,13 @@ class Directory:
         self._cursor = 0.0
         self._polled_at = -math.inf
         self._polled_for: set[tuple[str, str]] = set()
+        self._hurry_until = -math.inf
         self._seen: dict[str, float] = {}
         self._applied: dict[str, float] = {}
         self._searched: dict[tuple[str, str], float] = {}
         self._search_works = True
-        self._told_blind = False
+        self._blind = False
+        """Whether Stripe's events cannot be read, so that only listings show what has changed."""
 
     @property
     def complete(self) -> frozenset[str]:
@@ -93,12 +100,14 @@ class Directory:
         if not self._fields:
             return
         missing = await self._missing()
-        if self._listing_is_due():
+        if missing - self._polled_for:
+            self._hurry_until = self._clock() + _PATIENCE
+        if self._listing_is_due(missing):
             await self._list()
         if self._poll_is_due(missing):
             try:
                 await self._poll()
-            except stripe.PermissionError as error:
+            except (stripe.PermissionError, stripe.InvalidRequestError) as error:
                 await self._do_without_changes(error)
             self._polled_for = missing
         await self._search(missing)
@@ -107,10 +116,14 @@ class Directory:
         waiting = await self._ledger.waiting(WAITS_FOR_CUSTOMER, 1_000)
         return {(w.metadata_field, w.user) for w in waiting if w.account == self._account and w.metadata_field}
 
-    def _listing_is_due(self) -> bool:
+    def _hurries(self, missing: set[tuple[str, str]]) -> bool:
+        return bool(missing) and self._clock() < self._hurry_until
+
+    def _listing_is_due(self, missing: set[tuple[str, str]]) -> bool:
         if len(self._listed) < len(self._fields):
             return True
-        pause = max(self._refresh, self._customers / _PAGE * _SECONDS_A_PAGE if self._customers > _PAGE else 0)
+        by_size = self._customers / _PAGE * _SECONDS_A_PAGE if self._customers > _PAGE else 0
+        pause = max(_WHILE_WAITING if self._blind and self._hurries(missing) else self._refresh, by_size)
         since = self._wall() - min(self._listed.values())
         return not 0 <= since < pause  # after a listing of tomorrow the clock was wrong
 
@@ -119,7 +132,7 @@ class Directory:
         since = self._clock() - self._polled_at
         if missing - self._polled_for:
             return since >= 1
-        return since >= min(self._refresh, 5 if missing else 60)
+        return since >= min(self._refresh, _WHILE_WAITING if self._hurries(missing) else _NOT_WAITING)
 
     async def _list(self) -> None:
         started = self._wall()
@@ -158,19 +171,20 @@ class Directory:
         self._forget(since - _OVERLAP)
         self._polled_at = self._clock()
         self._fresh = True
+        self._blind = False
 
-    async def _do_without_changes(self, error: stripe.PermissionError) -> None:
+    async def _do_without_changes(self, error: stripe.StripeError) -> None:
         """A key that may not read events: then only the listings tell, and the one of an earlier life is too old."""
         self._polled_at = self._clock()
         if not self._fresh:
             await self._list()
-        if not self._told_blind:
-            self._told_blind = True
+        if not self._blind:
+            self._blind = True
             _log.error(
                 "customer_changes_not_readable",
                 account=self._account or "own",
                 why=explained(error),
-                remedy="give the key the permission to read events; until then changes are seen once per listing",
+                remedy="give the key the permission to read events; until then only listings show changes",
             )
 
     async def _current(self, change: Change, fresh: Sequence[Change]) -> Customer:
