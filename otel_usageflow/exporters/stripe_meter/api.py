@@ -77,7 +77,8 @@ class StripeApi:
                 },
                 _on(event.account, idempotency_key=event.idempotency_key),
             )
-            if getattr(answer, "object", None) != "billing.meter_event":
+            said = answer.to_dict()
+            if said.get("object") != "billing.meter_event" and said.get("identifier") != event.identifier:
                 raise UnexpectedAnswer("the answer is no meter event; " + _REMEDY)
         response = answer.last_response
         return str(response.request_id or "") if response is not None else ""
