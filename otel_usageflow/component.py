@@ -145,7 +145,7 @@ class Factory:
     build: Callable[[Any, Context], Any]
     serves: str = ""
     """For extensions: the last key of the references that may name it, `storage` or `authenticator`."""
-    references: Callable[[Any], Mapping[str, str]] = lambda _config: {}
-    """Path below the component -> extension id, for every extension that this configuration refers to."""
+    references: tuple[str, ...] = ()
+    """Where below the component ids of extensions stand, for example `sending_queue::storage`."""
     check: Callable[[Any], list[ConfigProblem]] = lambda _config: []
     warn: Callable[[Any], list[ConfigProblem]] = lambda _config: []

@@ -27,6 +27,8 @@ class _Reading:
     need_secrets: bool
     tree: Any
     components: dict[Kind, dict[str, Configured]] = field(default_factory=dict)
+    factories: dict[Kind, dict[str, Factory]] = field(default_factory=dict)
+    """Of every component with a known type, also of those whose settings are wrong."""
     ids: dict[Kind, set[str]] = field(default_factory=dict)
     unreadable: set[Kind] = field(default_factory=set)
     problems: list[ConfigProblem] = field(default_factory=list)
@@ -68,6 +70,7 @@ def check(expanded: Expanded, registry: Registry, *, need_secrets: bool = True) 
 def _read_components(reading: _Reading, kind: Kind) -> None:
     reading.components[kind] = {}
     reading.ids[kind] = set()
+    reading.factories[kind] = {}
     section = reading.tree.get(kind.value)
     if section is None:
         return
@@ -78,6 +81,7 @@ def _read_components(reading: _Reading, kind: Kind) -> None:
     for id_, data in section.items():
         reading.ids[kind].add(id_)
         if factory := _factory(reading, kind, id_):
+            reading.factories[kind][id_] = factory
             _read_component(reading, factory, id_, data)
 
 
@@ -133,14 +137,17 @@ def _read_service(reading: _Reading) -> ServiceConfig | None:
 
 
 def _check_references(reading: _Reading, service: ServiceConfig) -> None:
-    place: Place = ("service", "extensions")
-    _check_ids(reading, place, Kind.EXTENSION, service.extensions)
+    _check_ids(reading, ("service", "extensions"), Kind.EXTENSION, service.extensions)
     for id_, pipeline in service.pipelines.items():
         _check_pipeline(reading, id_, pipeline)
     used = _used(service)
-    for kind, components in reading.components.items():
-        for configured in components.values():
-            _check_extensions(reading, service, kind, configured, configured.id in used[kind])
+    for kind, factories in reading.factories.items():
+        for id_, factory in factories.items():
+            for path in factory.references:
+                place: Place = (kind.value, id_, *path.split("::"))
+                extension = _written_at(reading.tree, place)
+                if isinstance(extension, str):
+                    _check_extension(reading, service, place, extension, id_ in used[kind])
 
 
 def _used(service: ServiceConfig) -> Mapping[Kind, set[str]]:
@@ -188,18 +195,21 @@ def _not_configured(reading: _Reading, kind: Kind, id_: str) -> str:
     return f"{id_} is not configured under {kind.value}{meant}{listed}"
 
 
-def _check_extensions(
-    reading: _Reading, service: ServiceConfig, kind: Kind, configured: Configured, used: bool
-) -> None:
-    for below, id_ in configured.factory.references(configured.config).items():
-        place: Place = (kind.value, configured.id, *below.split("::"))
-        if id_ not in reading.ids[Kind.EXTENSION]:
-            reading.problem(place, _not_configured(reading, Kind.EXTENSION, id_))
-        elif (named := reading.components[Kind.EXTENSION].get(id_)) and named.factory.serves != place[-1]:
-            fitting = [name for name, f in reading.registry[Kind.EXTENSION].items() if f.serves == place[-1]]
-            reading.problem(place, f"{id_} is no {place[-1]}; name an extension of type {' or '.join(fitting)}")
-        elif used and id_ not in service.extensions:
-            reading.problem(place, f"{id_} is not started; add it to service::extensions")
+def _written_at(tree: Any, place: Place) -> Any:
+    """What stands at a place, or None."""
+    for key in place:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _check_extension(reading: _Reading, service: ServiceConfig, place: Place, id_: str, used: bool) -> None:
+    if id_ not in reading.ids[Kind.EXTENSION]:
+        reading.problem(place, _not_configured(reading, Kind.EXTENSION, id_))
+    elif (named := reading.components[Kind.EXTENSION].get(id_)) and named.factory.serves != place[-1]:
+        fitting = [name for name, f in reading.registry[Kind.EXTENSION].items() if f.serves == place[-1]]
+        reading.problem(place, f"{id_} is no {place[-1]}; name an extension of type {' or '.join(fitting)}")
+    elif used and id_ not in service.extensions:
+        reading.problem(place, f"{id_} is not started; add it to service::extensions")
 
 
 def _warnings(reading: _Reading, service: ServiceConfig) -> Iterator[ConfigProblem]:

@@ -112,7 +112,7 @@ BILL = Factory(
     "bill",
     Bill,
     _build,
-    references=lambda config: {"sending_queue::storage": config.sending_queue.storage},
+    references=("sending_queue::storage",),
 )
 DISK = Factory(Kind.EXTENSION, "disk", Disk, _build, serves="storage")
 LAMP = Factory(Kind.EXTENSION, "lamp", Disk, _build)

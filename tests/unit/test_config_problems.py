@@ -174,6 +174,14 @@ TABLE = [
         ],
     ),
     (
+        [BILL + "zzz=1", BILL + "sending_queue::storage=dusk"],
+        [
+            BILL + "zzz: unknown key (known: account, aggregation, api, api_key, sending_queue, verbose)",
+            BILL + "sending_queue::storage: dusk is not configured under extensions; "
+            "did you mean disk? (configured: disk)",
+        ],
+    ),
+    (
         ["extensions::lamp=", BILL + "sending_queue::storage=lamp"],
         [BILL + "sending_queue::storage: lamp is no storage; name an extension of type disk"],
     ),

@@ -9,5 +9,5 @@ FACTORY = Factory(
     name="stripe_meter",
     config=StripeMeterConfig,
     build=StripeMeterExporter,
-    references=lambda config: {"sending_queue::storage": config.sending_queue.storage},
+    references=("sending_queue::storage",),
 )

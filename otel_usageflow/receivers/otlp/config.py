@@ -121,10 +121,5 @@ class OtlpConfig(ConfigModel):
     admission: Admission = Admission()
 
 
-def references(config: OtlpConfig) -> dict[str, str]:
-    """The extensions that this configuration refers to, by their path below the receiver."""
-    return {
-        f"protocols::{name}::auth::authenticator": section.auth.authenticator
-        for name, section in (("grpc", config.protocols.grpc), ("http", config.protocols.http))
-        if section is not None and section.auth is not None
-    }
+REFERENCES = ("protocols::grpc::auth::authenticator", "protocols::http::auth::authenticator")
+"""Where ids of extensions stand."""
