@@ -1,5 +1,5 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: help demo test lint fmt docs proto captures lock
+.PHONY: help demo test chaos lint fmt docs proto captures lock
 .DEFAULT_GOAL := help
 
 # The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
@@ -18,6 +18,9 @@ demo: .venv/.demo ## watch requests of a sample API become meter events at a loc
 
 test: .venv/.dev ## all tests; with REQUIRE_ALL=1 a test that cannot run here fails
 	$(BIN)/pytest $(ARGS)
+
+chaos: .venv/.dev ## kill -9 a hundred times under load, with every fault of the Stripe double; some five minutes
+	CHAOS_KILLS=100 $(BIN)/pytest --timeout=0 -s -v tests/e2e/test_kill_nine.py $(ARGS)
 
 lint: .venv/.dev ## style, types and the layers between the packages
 	$(BIN)/ruff check .
