@@ -36,7 +36,7 @@ def run(*, duration: float, directory: Path | None, crash: bool) -> int:
         crash: whether the service is killed once.
 
     Returns:
-        0 when everything was billed exactly once, 2 when not, 128 and the signal's number when stopped at once.
+        0 when everything was billed exactly once, 3 when not, 128 and the signal's number when stopped at once.
 
     Raises:
         UsageError: the directory is not empty.

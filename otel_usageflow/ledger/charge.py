@@ -13,7 +13,6 @@ IDENTIFIER_MEMORY = 24 * 3600
 """How long Stripe remembers an identifier for certain, in seconds."""
 
 _LAST_SECOND = 0xFFFF_FFFF
-KEY_LENGTH = 32
 
 
 def charge_key(meter_id: int, trace_id: bytes, span_id: bytes, ended_ns: int) -> bytes:

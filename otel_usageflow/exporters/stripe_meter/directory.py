@@ -14,7 +14,7 @@ import stripe
 import structlog
 
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import Change, Customer, StripeApi
+from otel_usageflow.exporters.stripe_meter.api import PAGE, Change, Customer, StripeApi
 from otel_usageflow.ledger.ledger import CustomerChange, Ledger
 from otel_usageflow.model.usage import Reason
 
@@ -26,7 +26,6 @@ _EVENTS_KEPT = 29 * 86_400
 """Stripe lists 30 days of events; an older cursor means listing again."""
 _SECONDS_A_PAGE = 30
 """A full listing may cost one read per so many seconds on average, so that large directories are listed rarely."""
-_PAGE = 100
 _WHILE_WAITING = 5
 """Seconds between polls while usage waits for a customer: somebody is about to make one."""
 _NOT_WAITING = 60
@@ -122,7 +121,7 @@ class Directory:
     def _listing_is_due(self, missing: set[tuple[str, str]]) -> bool:
         if len(self._listed) < len(self._fields):
             return True
-        by_size = self._customers / _PAGE * _SECONDS_A_PAGE if self._customers > _PAGE else 0
+        by_size = self._customers / PAGE * _SECONDS_A_PAGE if self._customers > PAGE else 0
         pause = max(_WHILE_WAITING if self._blind and self._hurries(missing) else self._refresh, by_size)
         since = self._wall() - min(self._listed.values())
         return not 0 <= since < pause  # after a listing of tomorrow the clock was wrong
@@ -141,7 +140,7 @@ class Directory:
         async for page in self._api.customers(self._account):
             await self._apply(page, generation)
             known += len(page)
-            if known % (100 * _PAGE) == 0:
+            if known % (100 * PAGE) == 0:
                 _log.info("listing_customers", account=self._account or "own", listed=known)
         await self._ledger.finish_listing(self._account, self._fields, generation, started)
         if not self._cursor or started - self._cursor > _EVENTS_KEPT:

@@ -71,24 +71,11 @@ class StripeMeterExporter:
             await done
 
     async def __aenter__(self) -> Self:
-        self._api = await self._stack.enter_async_context(connect(self._config))
-        # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
-        terms = (*self._terms, *await self._ledger.unfinished())
-        for name in sorted({one.account or "" for one in terms} or {self._config.account or ""}):
-            self._accounts[name] = Account(
-                self._api,
-                self._ledger,
-                name,
-                [one for one in terms if (one.account or "") == name],
-                self._config.customers.refresh,
-                self._config.retry_on_failure.backoff,
-                self._sender.wake,
-            )
-        try:
+        async with AsyncExitStack() as starting:
+            self._api = await starting.enter_async_context(connect(self._config))
+            await self._open_accounts(self._api)
             await self._refuse_unfit_meters()
-        except BaseException:
-            await self._stack.aclose()
-            raise
+            self._stack = starting.pop_all()  # nothing failed: it is closed when the exporter is left
         self._tasks = [
             asyncio.create_task(self._sender.run(), name=f"{self._id} sender"),
             *(
@@ -110,6 +97,20 @@ class StripeMeterExporter:
             await asyncio.gather(*followers, return_exceptions=True)
         finally:
             await self._stack.aclose()
+
+    async def _open_accounts(self, api: StripeApi) -> None:
+        # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
+        terms = (*self._terms, *await self._ledger.unfinished())
+        for name in sorted({one.account or "" for one in terms} or {self._config.account or ""}):
+            self._accounts[name] = Account(
+                api,
+                self._ledger,
+                name,
+                [one for one in terms if (one.account or "") == name],
+                self._config.customers.refresh,
+                self._config.retry_on_failure.backoff,
+                self._sender.wake,
+            )
 
     async def _refuse_unfit_meters(self) -> None:
         """Do not start with a meter that would be fed wrongly; a Stripe that does not answer is no reason."""

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from otel_usageflow.extensions.sqlite_storage import events
 from otel_usageflow.ledger import amount
@@ -109,15 +110,7 @@ def _meters(connection: sqlite3.Connection, book: str, rules: FreezeRules) -> st
 
 def _excluding(rules: FreezeRules, taken: set[Lane]) -> FreezeRules:
     """The rules, with the lanes that got an event in this call counted as busy."""
-    busy = rules.busy
-    return FreezeRules(
-        now=rules.now,
-        max_window=rules.max_window,
-        one_by_one=rules.one_by_one,
-        meters=rules.meters,
-        listed=rules.listed,
-        busy=lambda lane: lane in taken or busy(lane),
-    )
+    return replace(rules, busy=lambda lane: lane in taken or rules.busy(lane))
 
 
 def _window(row: Sequence[object]) -> DueWindow:
@@ -188,15 +181,15 @@ def hold(connection: sqlite3.Connection, window: DueWindow, reason: Reason, now:
     connection.execute(f"DELETE FROM open_windows {_PLACE}", place)
 
 
-def reopen(connection: sqlite3.Connection, series_id: int, reasons: Sequence[Reason]) -> int:
-    """Open the windows of a series that were held for one of these reasons; how many there were."""
+def reopen(connection: sqlite3.Connection, series_id: int, reasons: Sequence[Reason]) -> None:
+    """Open the windows of a series that were held for one of these reasons."""
     marks = ", ".join("?" * len(reasons))
     which = f"WHERE series_id = ? AND reason IN ({marks})"
     connection.execute(
         f"INSERT INTO open_windows ({_COLUMNS}, sealed) SELECT {_COLUMNS}, 1 FROM held_windows {which}",
         (series_id, *reasons),
     )
-    return connection.execute(f"DELETE FROM held_windows {which}", (series_id, *reasons)).rowcount
+    connection.execute(f"DELETE FROM held_windows {which}", (series_id, *reasons))
 
 
 def _records(connection: sqlite3.Connection, window: DueWindow) -> list[FiledRecord]:
