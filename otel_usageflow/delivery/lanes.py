@@ -20,11 +20,15 @@ class Lanes:
         self._ready: OrderedDict[Lane, None] = OrderedDict()
         self._delayed: list[tuple[float, int, Lane]] = []
         self._ticket = count()
-        self.events = 0
-        """All events that are held here, under way or not."""
+        self._ids: set[int] = set()
 
     def __contains__(self, lane: object) -> bool:
         return lane in self._queues
+
+    @property
+    def events(self) -> int:
+        """How many events are held here, under way or not."""
+        return len(self._ids)
 
     @property
     def ready(self) -> Iterable[Lane]:
@@ -32,14 +36,16 @@ class Lanes:
         return self._ready.keys()
 
     def add(self, event: MeterEvent) -> None:
-        """Queue an event behind those of its lane."""
+        """Queue an event behind those of its lane, unless it is held already."""
+        if event.event_id in self._ids:
+            return
+        self._ids.add(event.event_id)
         queue = self._queues.get(event.lane)
         if queue is None:
             self._queues[event.lane] = deque([event])
             self._ready[event.lane] = None
         else:
             queue.append(event)
-        self.events += 1
 
     def heads(self) -> Iterator[MeterEvent]:
         """The next event of every ready lane, in that order."""
@@ -53,8 +59,7 @@ class Lanes:
     def finish(self, event: MeterEvent) -> None:
         """The event that was under way is settled; the lane's next one is ready."""
         queue = self._queues[event.lane]
-        queue.popleft()
-        self.events -= 1
+        self._ids.discard(queue.popleft().event_id)
         if queue:
             self._ready[event.lane] = None
         else:

@@ -28,6 +28,7 @@ from otel_usageflow.ledger.charge import IDENTIFIER_MEMORY
 from otel_usageflow.ledger.freeze import FreezeRules, Lane
 from otel_usageflow.ledger.identifier import next_idempotency_key
 from otel_usageflow.ledger.ledger import Ledger
+from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 
@@ -41,6 +42,8 @@ _TELL_AFTER = 5
 """Attempts after which the log says that an event does not get through."""
 _STUMBLED = 5.0
 """Seconds to wait after an error that nobody foresaw."""
+_TAKE_UP = 1.0
+"""Seconds between two looks for events that somebody made or released."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
 
@@ -89,6 +92,7 @@ class Sender:
         self._stopping = False
         self._loaded_to: int | None = 0
         self._next_freeze = 0.0
+        self._next_take_up = 0.0
         self._began = delivery.wall() - delivery.clock()
         self.counts: Counter[str] = Counter()
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
@@ -104,6 +108,7 @@ class Sender:
             self._wake.clear()
             try:
                 await self._load()
+                await self._take_up()
                 await self._freeze()
                 await self._dispatch()
             except Unavailable as error:
@@ -137,7 +142,7 @@ class Sender:
     def _idle_time(self) -> float:
         """Seconds until there can be something to do, unless somebody wakes the sender before."""
         now = self._delivery.clock()
-        times = [self._next_freeze if self._may_freeze() else now + 1]
+        times = [self._next_freeze if self._may_freeze() else now + 1, self._next_take_up]
         if self._lanes.next_wake is not None:
             times.append(self._lanes.next_wake)
         times.extend(gate.opens_at for gate in self._gates.values() if gate.failing and gate.opens_at > now)
@@ -151,6 +156,15 @@ class Sender:
             for event in page:
                 self._lanes.add(event)
             self._loaded_to = page[-1].event_id if page else None
+
+    async def _take_up(self) -> None:
+        """Take up events that did not come from freezing: corrections, and what somebody released."""
+        now = self._delivery.clock()
+        if now < self._next_take_up:
+            return
+        for event in await self._ledger.take_released(_MOST_IN_MEMORY // 10):
+            self._lanes.add(event)
+        self._next_take_up = now + _TAKE_UP
 
     async def _freeze(self) -> None:
         now = self._delivery.clock()
@@ -242,6 +256,7 @@ class Sender:
         except Exception as error:  # noqa: BLE001  (a lane must not wait for ever because of a bug)
             _log.exception("attempt_crashed", identifier=event.identifier)
             outcome = Retry(f"{type(error).__name__}: {error}", uncertain=True)
+        reached("send: answered")
         await self._settle(event, outcome)
         gate = self._gate(event.account)
         match outcome:

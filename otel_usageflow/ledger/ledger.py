@@ -62,6 +62,9 @@ class Ledger(Protocol):
     async def unsettled(self, after: int, limit: int) -> list[MeterEvent]:
         """Meter events without a definite answer and with an id above `after`, in the order of their ids."""
 
+    async def take_released(self, limit: int) -> list[MeterEvent]:
+        """Meter events that were made or released outside of freezing, each told once in the life of a process."""
+
     async def begin(self, events: Sequence[MeterEvent], now: float) -> None:
         """Write down that an attempt at each begins."""
 

@@ -1,22 +1,36 @@
 """What can become of usage: every state, and every step between two of them.
 
-A usage record belongs to one window. A window is open while it collects, is held while something that can
-still appear is missing, and is frozen into a meter event (or into nothing, when it sums to 0). A meter event
-is sent until Stripe has given a definite answer.
+A usage record belongs to one window, or stands in quarantine by itself when it is clear at once that it cannot be
+billed. A window is open while it collects, is held while something that can still appear is missing, and is frozen
+into a meter event (or into nothing, when it sums to 0). A meter event is sent until Stripe has given a definite
+answer, and even that can be taken back: by Stripe, which validates a second time after it said yes, or by people.
 
-    window   open ──freeze──> frozen
+    record   (comes in) ──────────────> in a window
+               │ cannot be billed          ^
+               v                           │ release: a person named what was missing
+             quarantined ──────────────────┘
+               └──discard──> discarded
+
+    window   open ──freeze──> frozen in an event
                │ ^               │
-             hold reopen         │ refused because the customer or the meter does not exist
+             hold reopen         │ give back: the customer or the meter does not exist
                v │               │
               held <─────────────┘
+               └──discard──> discarded
 
-    event    frozen ──begin──> sending ──accept──> accepted
-               ^                │ │ │ └──expire──> unknown
-               └──not_processed─┘ │ └──give_back──> returned
-                                  └──refuse──> refused
+    event    frozen ──begin──> sending ──accept──> accepted ──cancel──> cancelled
+               ^ ^              │ │ │ │             ^    │
+               │ └not_processed─┘ │ │ └─────────┐ count  │ reject
+               │                  │ └─expire──> unknown  │
+               │                  │ refuse       │       │
+               │                  v              │       │
+               │     ┌───────> refused <─────────────────┘
+               │     │            │ │ └──discard──> discarded
+               ├─resend───────────┘ └──give_back──> returned
+               └─resend (certainly not counted)──┘ unknown
 
 Each step is one committed transaction. What is written here is all that the code may do: the storage asks
-`step` before it writes.
+`step` before it writes. An event that takes a step out of a state with an answer leaves that answer in `answers`.
 """
 
 from enum import IntEnum
@@ -26,17 +40,21 @@ class EventState(IntEnum):
     """Where a meter event is. The numbers are stored."""
 
     FROZEN = 0
-    """Written down, and certainly not processed by Stripe: it may be sent."""
+    """Written down, and certainly not counted by Stripe: it may be sent."""
     SENDING = 1
     """An attempt was begun and has no definite answer: it may be sent again, unchanged, within 24 hours."""
     ACCEPTED = 2
     """Stripe has it."""
     REFUSED = 3
-    """Stripe does not want it, and said why. Kept until somebody acts."""
+    """Stripe does not want it, said why, and has certainly not counted it. Kept until somebody acts."""
     UNKNOWN = 4
-    """Older than Stripe's memory of identifiers, and perhaps counted: only the meter's summaries can tell."""
+    """Perhaps counted, and not safe to be sent again: only the meter's summaries can tell."""
     RETURNED = 5
     """Certainly not counted, for want of a customer or a meter. What it covered waits again, for another event."""
+    DISCARDED = 6
+    """Somebody decided, with a reason, that this is not billed."""
+    CANCELLED = 7
+    """Stripe had it, and cancelled it because somebody asked for that, with a reason."""
 
 
 class EventStep(IntEnum):
@@ -48,7 +66,16 @@ class EventStep(IntEnum):
     UNCERTAIN = 3
     REFUSE = 4
     EXPIRE = 5
+    """It can no longer be found out by sending it again."""
     GIVE_BACK = 6
+    COUNT = 7
+    """The meter's summaries show that it was counted."""
+    RESEND = 8
+    """It was certainly not counted, and is sent again under a derived identifier."""
+    REJECT = 9
+    """Stripe reports, after it said yes, that it has not counted it."""
+    DISCARD = 10
+    CANCEL = 11
 
 
 EVENT_STEPS: dict[tuple[EventState, EventStep], EventState] = {
@@ -60,6 +87,13 @@ EVENT_STEPS: dict[tuple[EventState, EventStep], EventState] = {
     (EventState.SENDING, EventStep.REFUSE): EventState.REFUSED,
     (EventState.SENDING, EventStep.EXPIRE): EventState.UNKNOWN,
     (EventState.SENDING, EventStep.GIVE_BACK): EventState.RETURNED,
+    (EventState.UNKNOWN, EventStep.COUNT): EventState.ACCEPTED,
+    (EventState.UNKNOWN, EventStep.RESEND): EventState.FROZEN,
+    (EventState.ACCEPTED, EventStep.REJECT): EventState.REFUSED,
+    (EventState.ACCEPTED, EventStep.CANCEL): EventState.CANCELLED,
+    (EventState.REFUSED, EventStep.RESEND): EventState.FROZEN,
+    (EventState.REFUSED, EventStep.GIVE_BACK): EventState.RETURNED,
+    (EventState.REFUSED, EventStep.DISCARD): EventState.DISCARDED,
 }
 
 UNSETTLED = (EventState.FROZEN, EventState.SENDING)

@@ -192,7 +192,7 @@ async def test_a_refusal_after_an_uncertain_attempt_is_not_sent_again(tmp_path: 
         change = CustomerChange("cus_2", {"account_id": "acme"})
         await open_book.ledger.apply_customers("", ["account_id"], [change], 2)
         assert await open_book.freeze(NOON + 20) == []
-        assert open_book.standings() == {("acme", "quarantined", "no_customer"): (1, "1")}
+        assert open_book.standings() == {("acme", "unknown", "no_customer"): (1, "1")}
 
 
 @pytest.mark.parametrize("one_by_one", [True, False])

@@ -25,9 +25,21 @@ def test_every_state_and_arrow_is_reached_from_frozen() -> None:
     assert {what for _, what in EVENT_STEPS} == set(EventStep)
 
 
-def test_what_is_settled_stays_settled() -> None:
-    """Only unsettled events take steps, so an answer is never overwritten."""
-    assert {before for before, _ in EVENT_STEPS} == set(UNSETTLED)
+def test_nothing_is_sent_again_that_may_be_counted() -> None:
+    """Of the events with an answer only those go back that were certainly not counted."""
+    again = {before for (before, _), after in EVENT_STEPS.items() if after in UNSETTLED} - set(UNSETTLED)
+    assert again == {EventState.REFUSED, EventState.UNKNOWN}
+    assert {what for (before, what) in EVENT_STEPS if before is EventState.UNKNOWN} == {
+        EventStep.COUNT,  # both only by what the summaries say
+        EventStep.RESEND,
+    }
+    assert not any(before is EventState.ACCEPTED and after in UNSETTLED for (before, _), after in EVENT_STEPS.items())
+
+
+def test_what_people_decided_is_final() -> None:
+    """Returned, discarded and cancelled events take no further step."""
+    final = {EventState.RETURNED, EventState.DISCARDED, EventState.CANCELLED}
+    assert not final & {before for before, _ in EVENT_STEPS}
 
 
 def test_nothing_is_answered_before_it_was_begun() -> None:

@@ -16,6 +16,7 @@ from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import STRIPE_PAST, charge_key, window_start
 from otel_usageflow.ledger.ledger import Committed
+from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.usage import Quantity, Reason, UsageBatch, UsageRecord
 
 _INSERT = "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, ?, ?)"
@@ -74,6 +75,7 @@ def commit_usage(
     _resolve_quarantine(connection, new, now)
     _add_to_windows(connection, new, window, seq)
     quarantined = _quarantine(connection, unbillable, now)
+    reached("commit: written")
     return Committed(len(new), len(records) - len(new) - quarantined.total(), quarantined)
 
 

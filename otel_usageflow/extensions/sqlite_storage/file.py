@@ -7,12 +7,14 @@ import fcntl
 import os
 import sqlite3
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from otel_usageflow.errors import LedgerInUse, StorageCorrupt, StorageError
+from otel_usageflow.errors import LedgerInUse, SchemaTooNew, StorageCorrupt, StorageError
 from otel_usageflow.extensions.sqlite_storage.commit import exact_sum
-from otel_usageflow.extensions.sqlite_storage.schema import APPLICATION_ID, migrate
+from otel_usageflow.extensions.sqlite_storage.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 LEDGER = "ledger.db"
 LOCK = "ledger.lock"
@@ -65,6 +67,7 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5)
         path.chmod(0o600)
         # check_same_thread stays on: a second writing thread would be a bug.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file, before its first table
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
@@ -92,9 +95,51 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
         connection.create_function("exact_sum", 2, exact_sum, deterministic=True)
         connection.execute("PRAGMA query_only = ON")
         _check_owner(connection, path)
+        _check_version(connection)
     except sqlite3.Error as error:
         raise _explained(error, path) from error
     return connection
+
+
+def open_for_commands(directory: Path) -> sqlite3.Connection:
+    """A connection for the short transactions of a command, while the service writes the ledger or not.
+
+    SQLite lets one transaction write at a time, of whichever process; the service waits for a command's, so each must
+    be over in milliseconds. A command only touches what the service has put aside: quarantine, and meter events that
+    have an answer. What it releases, the service takes up from the ledger.
+
+    Raises:
+        StorageError: there is no ledger, it cannot be written, or it has another schema version.
+    """
+    open_for_reading(directory).close()
+    path = directory / LEDGER
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.create_function("exact_sum", 2, exact_sum, deterministic=True)
+    except sqlite3.Error as error:
+        raise _explained(error, path) from error
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """One change of a command: all of it, or nothing.
+
+    Raises:
+        StorageError: the ledger could not be written, and nothing was.
+    """
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        raise StorageError(f"the ledger cannot be written: {error}; nothing was changed") from error
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
@@ -102,6 +147,20 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables and application != APPLICATION_ID:
         raise StorageError(f"{path} is a database of something else; give the ledger a directory of its own")
+
+
+def _check_version(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version < len(MIGRATIONS):
+        raise StorageError(
+            f"the ledger has schema version {version}, and this version of otel-usageflow needs {len(MIGRATIONS)}: "
+            "start the service once with this version, which brings the ledger up to date"
+        )
+    if version > len(MIGRATIONS):
+        raise SchemaTooNew(
+            f"the ledger has schema version {version}, and this version of otel-usageflow knows only up to "
+            f"{len(MIGRATIONS)}; use the newer version that wrote it"
+        )
 
 
 def _explained(error: sqlite3.Error, path: Path) -> StorageError:

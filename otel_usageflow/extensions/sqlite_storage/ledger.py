@@ -10,6 +10,7 @@ from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.ledger import Committed, CustomerChange, DirectoryState, Waiting
+from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
 from otel_usageflow.model.usage import Reason, Terms, UsageBatch
@@ -34,25 +35,36 @@ class SqliteLedger:
             await self._run(lambda c: windows.seal(c, self._book, self._window))
             self._sealed = True
         weight = len(batch.records) + len(batch.unflagged)
-        return await self._writer.run(
+        committed = await self._writer.run(
             lambda c: commit_usage(c, self._names, batch, self._window, now), weight=max(weight, 1)
         )
+        reached("commit: durable")
+        return committed
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
         """Turn due windows into meter events."""
-        return await self._run(lambda c: windows.freeze(c, self._book, rules, limit, self._resume))
+        frozen = await self._run(lambda c: windows.freeze(c, self._book, rules, limit, self._resume))
+        if frozen:
+            reached("freeze: durable")
+        return frozen
 
     async def unsettled(self, after: int, limit: int) -> list[MeterEvent]:
         """Meter events without a definite answer and with an id above `after`."""
         return await self._run(lambda c: events.unsettled(c, self._book, after, limit))
 
+    async def take_released(self, limit: int) -> list[MeterEvent]:
+        """Meter events that were made or released outside of freezing, each told once in the life of a process."""
+        return await self._run(lambda c: events.take_released(c, self._book, limit))
+
     async def begin(self, events_: Sequence[MeterEvent], now: float) -> None:
         """Write down that an attempt at each begins."""
         await self._run(lambda c: events.begin(c, events_, now))
+        reached("begin: durable")
 
     async def settle(self, event: MeterEvent, outcome: Outcome, now: float) -> None:
         """Write down what became of an attempt."""
         await self._run(lambda c: events.settle(c, event, outcome, now))
+        reached("settle: durable")
 
     async def expire(self, event: MeterEvent, now: float) -> None:
         """Set an uncertain event aside that is too old to be sent again safely."""

@@ -9,11 +9,20 @@ Where what lives, and why:
 - `series`: who, under which event name, with which further keys; windows and records name it by number.
 - `open_windows`: what is still collecting or waits for its lane; small, read at every freeze.
 - `held_windows`: what waits for a customer or a meter; may be large, is read only when one appears.
-- `windows`: what was frozen, and into which event (0: it summed to 0; -1: each record has its own).
+- `windows`: what was frozen, and into which event (0: it summed to 0; -1: each record has its own; -2: discarded).
 - `meter_events`: what was or will be sent. `quarantine`: charges that are clear to be unbillable at once.
 - `stray_records`: records whose billed moment is not the span's end, so that their key does not tell the second.
 - `server_spans`: SERVER spans that did not say whether their parent is remote (design: what a request is).
 - `customers`, `directories`: the customer directory.
+- `answers`: what a meter event's answer was, before it took a step out of a state that had one. `returned_windows`:
+  what an event had covered that was given back. `released_events`: events that may be sent again, for the sender to
+  take up while it runs.
+- `adjustments`: corrections that people asked for. `audit`: who changed what, hash-chained.
+- `error_reports`, `error_samples`: what Stripe said later about events that it had taken. `reconciled`: when the
+  ledger was last compared with Stripe, and what came out.
+- `daily`: billed usage summed by UTC day, so that reports of a month read thousands of rows, not millions. It is kept
+  longer than the records.
+- `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
 """
 
 import sqlite3
@@ -178,7 +187,130 @@ CREATE TABLE cursors (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_V1,)
+_V2 = """
+ALTER TABLE ledger ADD COLUMN pruned_to INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meter_events ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
+UPDATE meter_events SET part = CAST(substr(identifier, instr(identifier, '_p') + 2) AS INTEGER)
+  WHERE parts > 1 AND instr(identifier, '_p') > 0;
+DROP INDEX set_aside_events;
+CREATE INDEX set_aside_events ON meter_events (state, event_id) WHERE state IN (3, 4, 6, 7);
+DROP INDEX windows_of_event;
+CREATE INDEX windows_of_event ON windows (event_id) WHERE event_id NOT IN (0, -1);
+CREATE TABLE answers (
+  event_id INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  identifier TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  first_attempt_at REAL,
+  settled_at REAL,
+  duplicate INTEGER NOT NULL,
+  reason TEXT,
+  code TEXT,
+  message TEXT,
+  request_id TEXT,
+  PRIMARY KEY (event_id, number)
+) WITHOUT ROWID;
+CREATE TABLE returned_windows (
+  event_id INTEGER NOT NULL,
+  length INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  series_id INTEGER NOT NULL,
+  first_seq INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL,
+  PRIMARY KEY (event_id, length, start, series_id, first_seq)
+) WITHOUT ROWID;
+CREATE TABLE released_events (
+  event_id INTEGER PRIMARY KEY
+);
+CREATE TABLE adjustments (
+  adjustment_id INTEGER PRIMARY KEY AUTOINCREMENT,
+  account_id INTEGER NOT NULL,
+  event_name TEXT NOT NULL,
+  customer TEXT NOT NULL,
+  quantity NOT NULL,
+  timestamp INTEGER NOT NULL,
+  corrects INTEGER,
+  why TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  asked_at REAL NOT NULL,
+  state TEXT NOT NULL,
+  event_id INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0,
+  first_attempt_at REAL,
+  settled_at REAL,
+  message TEXT
+);
+CREATE INDEX asked_adjustments ON adjustments (adjustment_id) WHERE settled_at IS NULL;
+CREATE TABLE audit (
+  entry INTEGER PRIMARY KEY,
+  at REAL NOT NULL,
+  actor TEXT NOT NULL,
+  action TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  before TEXT NOT NULL,
+  after TEXT NOT NULL,
+  why TEXT NOT NULL,
+  hash BLOB NOT NULL
+);
+CREATE TABLE error_reports (
+  report TEXT NOT NULL,
+  code TEXT NOT NULL,
+  account_id INTEGER NOT NULL,
+  event_name TEXT NOT NULL,
+  message TEXT NOT NULL,
+  validation_start REAL NOT NULL,
+  validation_end REAL NOT NULL,
+  errors INTEGER NOT NULL,
+  found INTEGER NOT NULL,
+  read_at REAL NOT NULL,
+  settled_at REAL,
+  PRIMARY KEY (report, code)
+) WITHOUT ROWID;
+CREATE TABLE error_samples (
+  identifier TEXT NOT NULL,
+  report TEXT NOT NULL,
+  code TEXT NOT NULL,
+  message TEXT NOT NULL,
+  settled_at REAL,
+  PRIMARY KEY (identifier, report)
+) WITHOUT ROWID;
+CREATE TABLE report_cursors (
+  account_id INTEGER PRIMARY KEY,
+  created TEXT NOT NULL
+);
+CREATE TABLE reconciled (
+  account_id INTEGER NOT NULL,
+  event_name TEXT NOT NULL,
+  customer TEXT NOT NULL,
+  at REAL NOT NULL,
+  since INTEGER NOT NULL,
+  until INTEGER NOT NULL,
+  difference NOT NULL,
+  PRIMARY KEY (account_id, event_name, customer)
+) WITHOUT ROWID;
+CREATE TABLE daily (
+  day INTEGER NOT NULL,
+  series_id INTEGER NOT NULL,
+  customer TEXT NOT NULL,
+  requests INTEGER NOT NULL,
+  total NOT NULL,
+  PRIMARY KEY (day, series_id, customer)
+) WITHOUT ROWID;
+CREATE TABLE trace_slices (
+  slice INTEGER PRIMARY KEY,
+  records INTEGER NOT NULL,
+  digest BLOB NOT NULL
+);
+CREATE TABLE trace_index (
+  slice INTEGER NOT NULL,
+  bucket INTEGER NOT NULL,
+  entries BLOB NOT NULL,
+  PRIMARY KEY (slice, bucket)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 """Script number n takes a ledger from version n to n + 1."""
 
 

@@ -18,6 +18,7 @@ from otel_usageflow.ledger.freeze import (
     plan,
 )
 from otel_usageflow.ledger.states import EventState
+from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.usage import Reason
 
@@ -76,6 +77,8 @@ def freeze(
             place = (windows[-1].start, windows[-1].series_id, windows[-1].first_seq)
             if page == _MOST_PAGES - 1:
                 resume[length] = place
+    if frozen:
+        reached("freeze: written")
     return frozen
 
 
