@@ -4,11 +4,12 @@ A component is an async context manager with one working method. Entering it sta
 A component class is built from its configuration and a `Context`; it opens nothing before it is entered.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -111,6 +112,49 @@ class Watched(Protocol):
 
         It is called once the component was entered and cancelled before it is left. Returning means that nothing
         can fail any more.
+        """
+
+
+_METRIC_NAME = re.compile(r"otel_usageflow_[a-z0-9_]*[a-z0-9]")
+_LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number that a component knows about itself: one sample of one metric.
+
+    Samples of one name have the same kind, the same help and the same names of labels, whoever they come from.
+
+    Raises:
+        ValueError: a name that breaks Prometheus' conventions.
+    """
+
+    name: str
+    """`otel_usageflow_...`, in base units (seconds, bytes); that of a counter ends in `_total`."""
+    kind: Literal["counter", "gauge"]
+    """A counter only grows while the process lives, and starts at 0; a gauge goes up and down."""
+    value: float
+    help: str
+    """One sentence, for people."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Only values of which there are few: ids, policies, reasons. Never users, customers or traces."""
+
+    def __post_init__(self) -> None:
+        if not _METRIC_NAME.fullmatch(self.name) or (self.kind == "counter") != self.name.endswith("_total"):
+            raise ValueError(f"{self.name} is no name for a {self.kind}; see Measurement.name")
+        if wrong := [label for label in self.labels if not _LABEL_NAME.fullmatch(label)]:
+            raise ValueError(f"{self.name}: {wrong[0]!r} is no name for a label")
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """What a component of any kind may be besides: one that has numbers to show on `/metrics`."""
+
+    async def measure(self) -> Sequence[Measurement]:
+        """The numbers of this moment; asked for whenever somebody reads the metrics, from entering to leaving.
+
+        It should answer within milliseconds and is given up after seconds. An error, or no answer in time, costs
+        this component's metrics only.
         """
 
 
