@@ -55,7 +55,7 @@ class SqliteStorage:
         """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""
         names = Names(book)
         self._names.append(names)
-        return SqliteLedger(self._writer, names, book, window)
+        return SqliteLedger(self._writer, self._directory, names, book, window)
 
     async def __aenter__(self) -> Self:
         self._lock = lock(self._directory)

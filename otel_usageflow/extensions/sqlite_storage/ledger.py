@@ -1,11 +1,18 @@
-"""The ledger on SQLite: every method hands one change to the writer and waits until it is on the disk."""
+"""The ledger on SQLite: every method hands one change to the writer and waits until it is on the disk.
 
+What only reads, and may read much, does so in a thread on a connection of its own, and never keeps the writer waiting.
+"""
+
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import TypeVar
 
 from otel_usageflow.extensions.sqlite_storage import customers, events, windows
 from otel_usageflow.extensions.sqlite_storage.commit import commit_usage
+from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
@@ -21,8 +28,9 @@ T = TypeVar("T")
 class SqliteLedger:
     """One exporter's book in the database. See `ledger.ledger.Ledger` for what the methods promise."""
 
-    def __init__(self, writer: Writer, names: Names, book: str, window: int) -> None:
+    def __init__(self, writer: Writer, directory: Path, names: Names, book: str, window: int) -> None:
         self._writer = writer
+        self._directory = directory
         self._names = names
         self._book = book
         self._window = window
@@ -101,6 +109,16 @@ class SqliteLedger:
     async def reopen_meter(self, account: str, event_name: str) -> None:
         """Reopen the usage that waited for a meter."""
         await self._run(lambda c: customers.reopen_meter(c, self._names.meter(c, account, event_name)))
+
+    async def _look(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Read one consistent state of the ledger in a thread; `read` returns no open cursor."""
+
+        def look() -> T:
+            with closing(open_for_reading(self._directory)) as connection:
+                connection.execute("BEGIN")
+                return read(connection)
+
+        return await asyncio.to_thread(look)
 
     async def _run(self, change: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.run(change, weight=0)
