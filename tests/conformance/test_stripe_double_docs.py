@@ -12,14 +12,15 @@ from otel_usageflow.testing.stripe.control import Control
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
 
 
-async def test_the_example_on_the_page_passes() -> None:
-    """The page's first example is a test that passes as it stands."""
-    source = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert source is not None
-    names: dict[str, Any] = {}
-    exec(source[1], names)
-    (example,) = [value for name, value in names.items() if name.startswith("test_")]
-    await example()
+async def test_the_examples_on_the_page_pass() -> None:
+    """Each example of the page is a test that passes as it stands."""
+    sources = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    assert len(sources) == 2
+    for source in sources:
+        names: dict[str, Any] = {}
+        exec(source, names)
+        (example,) = [value for name, value in names.items() if name.startswith("test_")]
+        await example()
 
 
 def test_every_fault_and_control_call_is_on_the_page() -> None:

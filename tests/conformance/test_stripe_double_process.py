@@ -149,6 +149,52 @@ async def test_it_is_steered_through_the_control_calls() -> None:
                 assert answer.status == status
 
 
+async def test_rejections_and_settings_are_steered_from_outside() -> None:
+    """Rejections after a 200 are asked for, read and ended by control calls and by arguments, settings likewise."""
+    args = ("--validation", "asynchronous", "--reject", "api_request:archived_meter:2", "--set", "report_samples=1")
+    async with running(*PREPARED, *args, "--set", "report_request=id_and_key") as double:
+        (customer,) = double.customers
+        assert [await double.send(name, customer) for name in "ab"] == [200, 200]
+        assert await double.send("c", "cus_x") == 200
+        await double.control(
+            "POST", "rejections", event_name="api_request", code="meter_event_invalid_value", times=None
+        )
+        assert await double.send("d", customer) == 200
+        rules = (await double.control("GET", "rejections"))["data"]
+        assert [(rule["code"], rule["fired"]) for rule in rules] == [
+            ("archived_meter", 2),
+            ("meter_event_invalid_value", 1),
+        ]
+        await double.control("DELETE", "rejections")
+        assert await double.send("e", customer) == 200
+        rejected = await double.control("GET", "rejected?from=1")
+        assert rejected["count"] == 4
+        assert [(event["identifier"], event["code"]) for event in rejected["data"]] == [
+            ("b", "archived_meter"),
+            ("c", "meter_event_customer_not_found"),
+            ("d", "meter_event_invalid_value"),
+        ]
+        assert (await double.control("GET", "accepted"))["count"] == 1
+        assert (await double.control("GET", "totals"))["data"][0]["total"] == "1"
+        settings = await double.control("POST", "settings", validation="synchronous", report_delay=2)
+        assert (settings["validation"], settings["report_delay"], settings["report_samples"]) == ("synchronous", 2, 1)
+        assert await double.send("f", "cus_x") == 400
+        await double.control("POST", "clock/advance", seconds=20)
+        reports = (await double.control("GET", "reports"))["data"]
+        kinds = [kind for report in reports for kind in report["data"]["reason"]["error_types"]]
+        assert sum(kind["error_count"] for kind in kinds) == 4
+        assert kinds[0]["sample_errors"][0]["request"].keys() == {"id", "idempotency_key"}
+        for path, body in (
+            ("settings", {"validation": "sometimes"}),
+            ("settings", {"report_delay": "long"}),
+            ("settings", {"limits": 0}),
+            ("rejections", {"event_name": "api_request"}),
+            ("rejections", {"event_name": "api_request", "code": "no_meter", "real": True}),
+        ):
+            async with double.session.post(f"{double.url}/_double/{path}", json=body) as answer:
+                assert answer.status == 400
+
+
 async def test_its_state_survives_a_restart(tmp_path: Path) -> None:
     """Events, identifiers, customers, meters and time are the same after a restart with the same state file."""
     prepared = (*PREPARED, "--state", str(tmp_path / "stripe.json"))
@@ -157,10 +203,18 @@ async def test_its_state_survives_a_restart(tmp_path: Path) -> None:
         await double.send("a", customer, "2")
         await double.control("POST", "clock/advance", seconds=3_600)
         accepted = await double.control("GET", "accepted")
+        await double.control("POST", "rejections", event_name="api_request", code="archived_meter")
+        assert await double.send("r", customer) == 200
+        await double.control("POST", "clock/advance", seconds=10)
+        rejected, reports = await double.control("GET", "rejected"), await double.control("GET", "reports")
+        assert len(reports["data"]) == 1
     async with running(*prepared) as double:
         assert double.customers == [customer]
         assert await double.control("GET", "accepted") == accepted
         assert await double.send("a", customer, "2") == 400
+        assert await double.control("GET", "rejected") == rejected
+        assert await double.control("GET", "reports") == reports
+        assert await double.send("r", customer) == 400
         assert await double.send("b", customer, "3") == 200
         assert (await double.control("GET", "totals"))["data"][0]["total"] == "5"
         assert (await double.control("GET", "clock"))["now"] > time.time() + 3_500
@@ -168,7 +222,12 @@ async def test_its_state_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_arguments_that_make_no_sense_end_it() -> None:
     """A wrong argument is named on stderr, with status 1."""
-    for args, word in ((["--meter", "m:median"], "median"), (["--customer", "acme"], "FIELD=VALUE")):
+    for args, word in (
+        (["--meter", "m:median"], "median"),
+        (["--customer", "acme"], "FIELD=VALUE"),
+        (["--reject", "x"], "NAME:CODE"),
+        (["--set", "colour=red"], "colour"),
+    ):
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *args,

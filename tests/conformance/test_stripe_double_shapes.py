@@ -8,11 +8,13 @@ import stripe
 from stripe import RequestOptions
 from stripe import params as sdk_params
 from stripe.params import billing as billing_params
+from stripe.params.v2 import core as core_params
 
 from otel_usageflow.testing.stripe import (
     ManualClock,
     StripeDouble,
     adjustments,
+    core_events,
     customers,
     event_log,
     meter_events,
@@ -37,6 +39,7 @@ from otel_usageflow.testing.stripe.params import Param
         (customers.LIST, sdk_params.CustomerListParams, {"test_clock"}),
         (search.SEARCH, sdk_params.CustomerSearchParams, set()),
         (event_log.LIST, sdk_params.EventListParams, set()),
+        (core_events.LIST, core_params.EventListParams, set()),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -2,19 +2,34 @@
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from otel_usageflow.testing.stripe.double import DEFAULT_KEY, StripeDouble
-from otel_usageflow.testing.stripe.settings import RateLimits, Settings
+from otel_usageflow.testing.stripe.settings import SETTABLE, RateLimits, Settings
 from otel_usageflow.testing.stripe.snapshot import load, save
+
+_EXAMPLES = """\
+examples:
+  a double for a service under test, on the usual port
+    python -m otel_usageflow.testing.stripe --meter api_request --customer account_id=acme
+  bad events get a 200 first and an error report 5 s after their window
+    python -m otel_usageflow.testing.stripe --meter api_request --validation asynchronous --report-delay 5
+  the next 3 good events are rejected after their 200, as if their customer had gone
+    python -m otel_usageflow.testing.stripe --meter api_request --reject api_request:meter_event_customer_not_found:3
+
+While it runs, it is steered and read below /_double/; see docs/testing.md."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m otel_usageflow.testing.stripe",
         description="A stateful double of Stripe meters on 127.0.0.1. Prints its URL, runs until SIGTERM.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=12111, help="0 picks a free one (default: 12111)")
     parser.add_argument("--api-key", action="append", metavar="KEY", help=f"may be repeated ({DEFAULT_KEY})")
@@ -35,6 +50,33 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, metavar="FILE", help="read at start, written at the end")
     parser.add_argument("--latency", type=float, default=0.002, metavar="SECONDS", help="of a meter event")
     parser.add_argument("--search-lag", type=float, default=0, metavar="SECONDS")
+    parser.add_argument("--summary-lag", type=float, default=0, metavar="SECONDS")
+    parser.add_argument(
+        "--validation",
+        choices=("synchronous", "asynchronous"),
+        default="synchronous",
+        help="asynchronous: bad meter events are answered 200 and appear in an error report of /v2/core/events",
+    )
+    parser.add_argument(
+        "--report-delay", type=float, default=0, metavar="SECONDS", help="after a report's window of 10 s"
+    )
+    parser.add_argument(
+        "--report-samples", type=int, default=10, metavar="N", help="per report and code; may be 0 (default: 10)"
+    )
+    parser.add_argument(
+        "--reject",
+        action="append",
+        default=[],
+        metavar="NAME:CODE[:TIMES]",
+        help="answer the next TIMES events (default: 1) of this event name 200, and reject them later",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"any other setting, VALUE in JSON or a word: {', '.join(SETTABLE)}",
+    )
     parser.add_argument("--duplicates", choices=("refuse", "ignore"), default="refuse")
     parser.add_argument("--no-rate-limits", action="store_true")
     return parser
@@ -46,6 +88,10 @@ def _double(args: argparse.Namespace) -> StripeDouble:
         latency=args.latency,
         duplicates=args.duplicates,
         search_lag=args.search_lag,
+        summary_lag=args.summary_lag,
+        validation=args.validation,
+        report_delay=args.report_delay,
+        report_samples=args.report_samples,
     )
     return StripeDouble(args.api_key or DEFAULT_KEY, settings=settings, port=args.port)
 
@@ -53,6 +99,9 @@ def _double(args: argparse.Namespace) -> StripeDouble:
 def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
     if args.state is not None and args.state.exists():
         load(double.api, args.state)
+    for text in args.set:
+        name, _, value = text.partition("=")
+        double.settings.change({name: _word_or_json(value)})
     account = double.account()
     for text in args.meter:
         name, _, formula = text.partition(":")
@@ -66,6 +115,19 @@ def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
             raise ValueError(f"--customer {text}: write FIELD=VALUE")
         if all(dict(customer.metadata) != {field: value} for customer in account.customers.all):
             double.add_customer({field: value})
+    for text in args.reject:
+        event_name, _, rest = text.partition(":")
+        code, _, times = rest.partition(":")
+        if not event_name or not code or not (times.isdecimal() or not times):
+            raise ValueError(f"--reject {text}: write NAME:CODE or NAME:CODE:TIMES")
+        double.reject(event_name, code, times=int(times or "1"))
+
+
+def _word_or_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _announce(double: StripeDouble) -> None:

@@ -5,15 +5,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from otel_usageflow.testing.stripe.book import Book, MeterEvent
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.customers import Customers
+from otel_usageflow.testing.stripe.error_reports import Reports
 from otel_usageflow.testing.stripe.event_log import EventLog
 from otel_usageflow.testing.stripe.failures import lock_timeout
 from otel_usageflow.testing.stripe.idempotency import IdempotencyStore
 from otel_usageflow.testing.stripe.message import Request
-from otel_usageflow.testing.stripe.meter_events import Book, Intake, MeterEvent
+from otel_usageflow.testing.stripe.meter_events import Intake
 from otel_usageflow.testing.stripe.meters import Meters
 from otel_usageflow.testing.stripe.rate_limit import Limiter
+from otel_usageflow.testing.stripe.rejections import Rejected, RejectRules
 from otel_usageflow.testing.stripe.search import CustomerSearch
 from otel_usageflow.testing.stripe.settings import Settings
 
@@ -39,6 +42,7 @@ class Shared:
     clock: Clock
     settings: Settings
     accepted: list[MeterEvent]
+    rejected: list[Rejected]
     violations: list[Violation]
     monotonic: Callable[[], float] = time.monotonic
 
@@ -54,8 +58,12 @@ class Account:
         self.meters = Meters(clock, self.log, livemode)
         self.customers = Customers(clock, settings, self.log, livemode)
         self.search = CustomerSearch(clock, settings, self.customers)
-        self.book = Book(shared.accepted)
-        self.intake = Intake(clock, settings, self.meters, self.customers, self.book, name)
+        self.book = Book(shared.accepted, shared.rejected)
+        self.reject_rules = RejectRules()
+        self.reports = Reports(clock, settings, name, livemode)
+        self.intake = Intake(
+            clock, settings, self.meters, self.customers, self.book, self.reject_rules, self.reports, name, livemode
+        )
         self.idempotency = IdempotencyStore()
         self.limiter = Limiter(settings, connected=name is not None, monotonic=shared.monotonic)
         self._in_flight: dict[LockKey, Request] = {}

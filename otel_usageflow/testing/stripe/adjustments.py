@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.failures import RefusedByState, StripeFailure
 from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.meter_events import Intake
@@ -24,7 +25,7 @@ def create(intake: Intake, params: Mapping[str, Any], livemode: bool) -> JsonObj
     """
     identifier: str = params["cancel"]["identifier"]
     event = intake.book.known(identifier, intake.clock.now() - DAY)
-    if event is None or event.event_name != params["event_name"]:
+    if not isinstance(event, MeterEvent) or event.event_name != params["event_name"]:
         raise _refused(f"No event with identifier {identifier} was received within the last 24 hours.")
     if event in intake.book.cancelled:
         raise _refused(f"The event with identifier {identifier} was cancelled before.")

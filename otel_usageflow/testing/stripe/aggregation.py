@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from decimal import Decimal, localcontext
 
-from otel_usageflow.testing.stripe.meter_events import MeterEvent
+from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.meters import Meter
 
 WINDOWS = {"hour": 3_600, "day": 86_400}

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 from otel_usageflow.testing.stripe.account import Account, Shared
 from otel_usageflow.testing.stripe.failures import (
     StripeFailure,
+    as_v2,
     invalid,
     invalid_key,
     lock_timeout,
     no_key,
+    no_version,
     rate_limited,
     server_error,
     unavailable,
@@ -65,13 +67,15 @@ class Api:
                 await self._fail_before(rule)
             answer = await self._answer(request, rule)
         except StripeFailure as failure:
-            answer = failure.answer
+            answer = as_v2(failure.answer) if is_v2(request) else failure.answer
         if rule is not None and rule.fault in AFTER_COMMIT:
             return await self._spoil(answer, rule)
         return answer
 
     async def _answer(self, request: Request, rule: Rule | None) -> Answer:
         account = self._authenticate(request.headers)
+        if is_v2(request) and "Stripe-Version" not in request.headers:
+            raise no_version()
         found = find_endpoint(request.method, request.path)
         if found is None:
             raise unknown_path(request.method, request.path)
@@ -127,7 +131,9 @@ class Api:
             raise no_key()
         if key not in self.keys:
             raise invalid_key(key)
-        return self.account(headers.get("Stripe-Account"), "_live_" in key)
+        # `Stripe-Context` is the newer way; of a path through several accounts the last one counts.
+        name = headers.get("Stripe-Context", "").rpartition("/")[2] or headers.get("Stripe-Account")
+        return self.account(name, "_live_" in key)
 
     async def _fail_before(self, rule: Rule) -> None:
         match rule.fault:
@@ -164,6 +170,11 @@ class Api:
         except TimeoutError:
             return
         raise Dropped
+
+
+def is_v2(request: Request) -> bool:
+    """Whether the call is one of the newer API, whose errors have another shape."""
+    return request.path.startswith("/v2/")
 
 
 def _api_key(authorization: str) -> str:

@@ -2,23 +2,19 @@
 
 import json
 import urllib.parse
-from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from otel_usageflow.testing.stripe.account import Account, Violation
 from otel_usageflow.testing.stripe.aggregation import aggregate
-from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.book import MeterEvent
+from otel_usageflow.testing.stripe.control_usage import Args, Route, SteeredUsage, usage_routes
 from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Answer, Call, JsonObject
-from otel_usageflow.testing.stripe.meter_events import MeterEvent
-
-Args = Mapping[str, Any]
+from otel_usageflow.testing.stripe.settings import SETTABLE
 
 
-class Steered(Protocol):
+class Steered(SteeredUsage, Protocol):
     """What the control API needs of the double."""
-
-    api: Api
 
     @property
     def calls(self) -> "Any":
@@ -61,7 +57,7 @@ class Control:
 
     def __init__(self, double: Steered) -> None:
         self._double, self._api = double, double.api
-        self._routes: dict[tuple[str, str], Callable[[Args], JsonObject]] = {
+        self._routes: dict[tuple[str, str], Route] = {
             ("GET", "accepted"): self._accepted,
             ("GET", "totals"): self._totals,
             ("GET", "violations"): self._violations,
@@ -72,6 +68,9 @@ class Control:
             ("GET", "clock"): self._clock,
             ("POST", "clock/advance"): self._advance,
             ("POST", "outage"): self._outage,
+            ("GET", "settings"): self._settings,
+            ("POST", "settings"): self._change_settings,
+            **usage_routes(double),
         }
 
     async def __call__(self, method: str, path: str, query: str, body: bytes) -> Answer:
@@ -133,6 +132,14 @@ class Control:
     def _advance(self, args: Args) -> JsonObject:
         self._api.shared.clock.advance(float(args["seconds"]))
         return self._clock(args)
+
+    def _settings(self, _args: Args) -> JsonObject:
+        return {name: getattr(self._api.shared.settings, name) for name in SETTABLE}
+
+    def _change_settings(self, args: Args) -> JsonObject:
+        """`{"validation": "asynchronous", "report_delay": 5}` and so on."""
+        self._api.shared.settings.change(args)
+        return self._settings(args)
 
     def _outage(self, args: Args) -> JsonObject:
         """`{"on": true}` or `{"on": false}`."""

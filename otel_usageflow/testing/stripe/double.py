@@ -12,11 +12,12 @@ from typing import Self
 from otel_usageflow.testing.stripe.account import Account, Shared, Violation
 from otel_usageflow.testing.stripe.aggregation import aggregate
 from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.control import Control
 from otel_usageflow.testing.stripe.faults import Fault, Rule
-from otel_usageflow.testing.stripe.message import Call
-from otel_usageflow.testing.stripe.meter_events import MeterEvent
+from otel_usageflow.testing.stripe.message import Call, JsonObject
+from otel_usageflow.testing.stripe.rejections import Rejected, RejectRule
 from otel_usageflow.testing.stripe.server import Server
 from otel_usageflow.testing.stripe.settings import Settings
 
@@ -50,11 +51,13 @@ class StripeDouble:
         self.settings = settings or Settings()
         self.accepted: list[MeterEvent] = []
         """Every meter event that was accepted, by any account, in the order of arrival."""
+        self.rejected: list[Rejected] = []
+        """Every meter event that was answered 200 and rejected later, likewise; it counts nowhere."""
         self.violations: list[Violation] = []
         """Calls that broke the rule of one in flight per customer and meter; a test should end with none."""
         self.calls: deque[Call] = deque(maxlen=self.settings.keep_calls)
         """The last calls, whatever came of them."""
-        shared = Shared(self.clock, self.settings, self.accepted, self.violations, monotonic)
+        shared = Shared(self.clock, self.settings, self.accepted, self.rejected, self.violations, monotonic)
         self._waiting: set[asyncio.Future[None]] = set()
         self.api = Api(shared, keys, self._wake)
         self._server = Server(self.api, Control(self), self.calls, self._wake, port)
@@ -157,6 +160,40 @@ class StripeDouble:
             seconds: how long the slow ones take, in real time.
         """
         return self.api.faults.add(Rule(path, fault, times, probability, seed, seconds, method))
+
+    def reject(
+        self,
+        event_name: str | None,
+        code: str,
+        *,
+        times: int | None = 1,
+        probability: float = 1.0,
+        seed: int = 0,
+        customer: str | None = None,
+        real: bool = False,
+        account: str | None = None,
+    ) -> RejectRule:
+        """Let events that are fine be answered 200 and rejected later; see `RejectRule`. `RejectRule.fired` counts.
+
+        Args:
+            code: in the error report, such as `meter_event_customer_not_found`; `no_meter` makes a `no_meter_found`.
+            times: None for ever, until `clear_rejections`.
+            real: delete the customer, or deactivate the meter, as the code says.
+
+        Raises:
+            ValueError: `real` with a code that names neither.
+        """
+        rule = RejectRule(event_name, code, times, probability, seed, customer, real)
+        return self.account(account).reject_rules.add(rule)
+
+    def clear_rejections(self) -> None:
+        """Nothing that is fine is rejected any more, in any account."""
+        for account in self.api.accounts.values():
+            account.reject_rules.clear()
+
+    def reports(self, *, account: str | None = None) -> list[JsonObject]:
+        """The error reports that have appeared, whole, newest first, as `/v2/core/events/ID` shows them."""
+        return [report.whole(self.settings) for report in self.account(account).reports.visible()]
 
     def clear_faults(self) -> None:
         """Everything works again."""

@@ -34,6 +34,18 @@ class StripeFailure(Exception):
         self.answer = Answer(status, {"error": error}, headers or {})
 
 
+_V2_CODES = {400: "invalid_parameters", 401: "unauthorized", 404: "not_found", 429: "rate_limit"}
+"""Where the failure has no code of its own. v2 always has one; these are our own words."""
+
+
+def as_v2(answer: Answer) -> Answer:
+    """A failure in the shape of `/v2`: only `code` and `message` are sure (docs.stripe.com/api-v2-overview)."""
+    assert isinstance(answer.body, dict)
+    error = answer.body["error"]
+    code = error.get("code") or _V2_CODES.get(answer.status, "api_error")
+    return answer._replace(body={"error": {"code": code, "message": error["message"]}})
+
+
 class RefusedByState(StripeFailure):
     """A 400 that the account's state decided, so the same call may succeed later."""
 
@@ -56,6 +68,11 @@ def invalid_key(shown: str) -> StripeFailure:
 def no_key() -> StripeFailure:
     """401: no key at all."""
     return StripeFailure(401, "You did not provide an API key. Send it as `Authorization: Bearer KEY`.")
+
+
+def no_version() -> StripeFailure:
+    """400: `/v2` wants to be told its version."""
+    return StripeFailure(400, "Send the API version as `Stripe-Version`.", code="missing_stripe_version")
 
 
 def unknown_path(method: str, path: str) -> StripeFailure:

@@ -9,6 +9,7 @@ from typing import Any
 
 from otel_usageflow.testing.stripe import (
     adjustments,
+    core_events,
     customers,
     event_log,
     meter_events,
@@ -43,12 +44,7 @@ class Endpoint:
     params: Mapping[str, Param]
     run: Callable[[Job], Body]
     limit: Limit = Limit.BASIC
-    lock: Callable[[Job], LockKey] | None = None
-
-
-def _lock(job: Job) -> LockKey:
-    meter, customer = meter_events.meter_of(job.account.intake, job.values)
-    return meter.id, customer
+    lock: Callable[[Job], LockKey | None] | None = None
 
 
 def _create_meter_event(job: Job) -> Body:
@@ -58,7 +54,10 @@ def _create_meter_event(job: Job) -> Body:
 
 ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "/v1/billing/meter_events"): Endpoint(
-        meter_events.CREATE, _create_meter_event, Limit.METER_EVENTS, _lock
+        meter_events.CREATE,
+        _create_meter_event,
+        Limit.METER_EVENTS,
+        lambda job: meter_events.lock_of(job.account.intake, job.values),
     ),
     ("POST", "/v1/billing/meter_event_adjustments"): Endpoint(
         adjustments.CREATE,
@@ -99,9 +98,19 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/v1/events/*"): Endpoint(
         event_log.RETRIEVE, lambda job: job.account.log.retrieve(job.target, job.values)
     ),
+    ("GET", "/v2/core/events"): Endpoint(
+        core_events.LIST | core_events.PAGE,
+        lambda job: core_events.list_events(
+            job.account.reports, job.account.intake.settings, job.values, job.request.pairs
+        ),
+    ),
+    ("GET", "/v2/core/events/*"): Endpoint(
+        core_events.RETRIEVE,
+        lambda job: core_events.retrieve(job.account.reports, job.account.intake.settings, job.target),
+    ),
 }
 
-_FIXED = frozenset({"v1", "billing", "meters", "customers", "events", "search"})
+_FIXED = frozenset({"v1", "v2", "core", "billing", "meters", "customers", "events", "search"})
 
 
 def find_endpoint(method: str, path: str) -> tuple[Endpoint, str] | None:

@@ -1,11 +1,14 @@
 """What a test may choose about the double, all of it changeable while it runs."""
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 DAY = 86_400
 
 Duplicates = Literal["refuse", "ignore"]
+Validation = Literal["synchronous", "asynchronous"]
+ReportRequest = Literal["identifier", "id_and_key"]
 
 
 @dataclass(slots=True)
@@ -50,5 +53,51 @@ class Settings:
     """Seconds until `/v1/events` shows an event."""
     summary_lag: float = 0
     """Seconds until summaries include a meter event."""
+    validation: Validation = "synchronous"
+    """Whether a meter event's meter, customer, value and timestamp are judged at once (400), or after a 200, in an
+    error report of `/v2/core/events`. Parameters and known identifiers are judged at once either way."""
+    reserve_rejected: bool = True
+    """Whether the identifier of an event that was rejected after its 200 stays taken."""
+    report_delay: float = 0
+    """Seconds between the end of a report's 10 seconds and its appearance; for reports that begin from now on."""
+    report_samples: int = 10
+    """How many samples a report shows for each code at the most; its counts tell of all."""
+    report_request: ReportRequest = "identifier"
+    """How a sample names its request, two ways being documented: `{"identifier": KEY}`, or `{"id": "",
+    "idempotency_key": KEY}`. KEY is the idempotency key either way, empty if there was none."""
+    report_list_data: bool = False
+    """Whether the list of `/v2/core/events` shows `data` already, or only an event fetched by its id does."""
     keep_calls: int = 10_000
     """How many of the last calls are remembered, with headers and form."""
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set some of the plain settings (all but `limits` and `keep_calls`) by name; all of them, or none.
+
+        Raises:
+            ValueError: there is no such setting, or the value is none for it.
+        """
+        hints = get_type_hints(type(self))
+        for name, value in changes.items():
+            if name not in SETTABLE:
+                raise ValueError(f"no setting is called {name}; there are: {', '.join(SETTABLE)}")
+            if not _fits(value, hints[name]):
+                raise ValueError(f"{name} cannot be {value!r}; it is {_words(hints[name])}")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
+
+SETTABLE = tuple(item.name for item in fields(Settings) if item.name not in ("limits", "keep_calls"))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Literal:
+        return value in get_args(hint)
+    if hint is bool or isinstance(value, bool):
+        return hint is bool and isinstance(value, bool)
+    return isinstance(value, int | float if hint is float else hint) and value >= 0
+
+
+def _words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(get_args(hint))
+    return {bool: "true or false", int: "a whole number from 0", float: "a number from 0"}[hint]

@@ -1,6 +1,7 @@
 """The double's state as one JSON file, so that it survives a restart: written when it stops, read when it starts.
 
-In it are meters, customers, events, meter events, idempotency keys and the shift of the clock; not the faults.
+In it are meters, customers, events, meter events (rejected ones too, with their reports), idempotency keys and the
+shift of the clock; not the faults, nor what else was asked to go wrong.
 """
 
 import dataclasses
@@ -10,12 +11,14 @@ from typing import Any
 
 from otel_usageflow.testing.stripe.account import Account
 from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.customers import Customer
+from otel_usageflow.testing.stripe.error_reports import Report
 from otel_usageflow.testing.stripe.event_log import LoggedEvent
 from otel_usageflow.testing.stripe.idempotency import Entry
 from otel_usageflow.testing.stripe.message import Answer, JsonObject
-from otel_usageflow.testing.stripe.meter_events import MeterEvent
 from otel_usageflow.testing.stripe.meters import Meter
+from otel_usageflow.testing.stripe.rejections import Rejected
 
 FORMAT = 1
 
@@ -58,6 +61,8 @@ def load(api: Api, path: Path) -> None:
             account.book.cancel(event)
     for part in state["accounts"]:
         account = api.account(part["name"], part["livemode"])
+        for report in part.get("reports", ()):
+            _restore_report(account, report)
         for key, mark, since, answer in part["idempotency"]:
             account.idempotency.restore(key, Entry(bytes.fromhex(mark), since, Answer(*answer)))
 
@@ -73,11 +78,22 @@ def _account_state(account: Account) -> JsonObject:
             for changed, customer in history.versions[-1:]
         ],
         "events": [dataclasses.asdict(event) for event in account.log.entries],
+        "reports": [_report_state(report) for report in account.reports.all],
         "idempotency": [
             [key, entry.mark.hex(), entry.since, _answer_state(entry.answer)]
             for key, entry in account.idempotency.finished()
             if entry.answer is not None
         ],
+    }
+
+
+def _report_state(report: Report) -> JsonObject:
+    return {
+        "id": report.id,
+        "meter_id": report.meter_id,
+        "start": report.start,
+        "created": report.created,
+        "rejected": [dataclasses.asdict(event) for event in report.rejected],
     }
 
 
@@ -108,6 +124,15 @@ def _restore_account(account: Account, part: JsonObject) -> None:
         account.customers.restore(Customer(**customer), changed)
     for event in part["events"]:
         account.log.restore(LoggedEvent(**event))
+
+
+def _restore_report(account: Account, part: JsonObject) -> None:
+    events = [Rejected(**event) for event in part["rejected"]]
+    names = ("id", "meter_id", "start", "created")
+    head: JsonObject = {name: part[name] for name in names}
+    account.reports.restore(Report(livemode=account.livemode, account=account.name, rejected=events, **head))
+    for event in events:
+        account.book.reject(event)
 
 
 def _event(account: Account, part: JsonObject) -> MeterEvent:

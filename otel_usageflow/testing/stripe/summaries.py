@@ -11,9 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from otel_usageflow.testing.stripe.aggregation import WINDOWS, aggregate
+from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.failures import invalid, missing_resource
 from otel_usageflow.testing.stripe.message import JsonObject
-from otel_usageflow.testing.stripe.meter_events import Intake, MeterEvent
+from otel_usageflow.testing.stripe.meter_events import Intake
 from otel_usageflow.testing.stripe.meters import Meter
 from otel_usageflow.testing.stripe.paging import page
 from otel_usageflow.testing.stripe.params import PAGING, Param, choice, integer, text
