@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -10,13 +10,14 @@ from typing import Self
 
 import structlog
 
-from otel_usageflow.component import Context
+from otel_usageflow.component import Context, Measurement
 from otel_usageflow.delivery.sender import Delivery, Sender
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+from otel_usageflow.exporters.stripe_meter.measurements import attempts
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
@@ -69,6 +70,10 @@ class StripeMeterExporter:
         """Run until one of the background tasks fails, which they never should."""
         for done in asyncio.as_completed(self._tasks):
             await done
+
+    async def measure(self) -> Sequence[Measurement]:
+        """What the exporter shows on `/metrics`."""
+        return attempts(self._id, self._sender.counts)
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
