@@ -105,18 +105,21 @@ class Running:
     log: Path = field(default_factory=lambda: Path(tempfile.mkstemp(suffix=".log")[1]))
     process: asyncio.subprocess.Process | None = None
 
-    async def start(self, *arguments: str) -> None:
-        """Start it and wait until it is ready."""
+    async def start(self, *arguments: str, die_at: str = "") -> None:
+        """Start it and wait until it is ready. `die_at`: a crash point of `model/crash_point.py`."""
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "otel_usageflow", "--config", str(self.config), *arguments),
                 stderr=log,
-                env={k: v for k, v in os.environ.items() if k != "STRIPE_API_KEY"},
+                env={k: v for k, v in os.environ.items() if k != "STRIPE_API_KEY"}
+                | ({"OTEL_USAGEFLOW_DIE_AT": die_at} if die_at else {}),
             )
         async with asyncio.timeout(20):
             while not await self.ready():
                 if self.process.returncode is not None:
+                    if die_at and self.process.returncode == -signal.SIGKILL:
+                        return  # clients were faster than the question whether it is ready
                     raise AssertionError(f"exit {self.process.returncode}: {self.log.read_text()[-2000:]}")
                 await asyncio.sleep(0.05)
 
