@@ -24,6 +24,10 @@ class Standing(StrEnum):
     """Sent, perhaps counted, and too old to be sent again: the meter's summaries must tell."""
     NESTED = "nested"
     """The inner span of a request that is billed by its outer span."""
+    DISCARDED = "discarded"
+    """Somebody decided, with a reason, that it is not billed."""
+    CANCELLED = "cancelled"
+    """Stripe had it, and cancelled it because somebody asked for that."""
 
 
 STANDING_OF_EVENT = {
@@ -33,6 +37,8 @@ STANDING_OF_EVENT = {
     EventState.REFUSED: Standing.QUARANTINED,
     EventState.UNKNOWN: Standing.UNKNOWN,
     EventState.RETURNED: Standing.QUARANTINED,
+    EventState.DISCARDED: Standing.DISCARDED,
+    EventState.CANCELLED: Standing.CANCELLED,
 }
 
 
