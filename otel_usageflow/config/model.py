@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator
 
 from otel_usageflow.component import Factory, Kind
+from otel_usageflow.config.metrics import MetricsConfig
 from otel_usageflow.config.place import Place
 from otel_usageflow.config.redact import redacted
 from otel_usageflow.config.types import ConfigModel
@@ -34,6 +35,7 @@ class TelemetryConfig(ConfigModel):
     """`service::telemetry`: what the service says about itself."""
 
     logs: LogsConfig = LogsConfig()
+    metrics: MetricsConfig = MetricsConfig()
 
 
 class PipelineConfig(ConfigModel):

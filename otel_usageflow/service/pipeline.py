@@ -46,12 +46,14 @@ class Pipeline:
             batch = await self._process(payload)
             for exporter in self._exporters:
                 await exporter.export(batch)
-        except ConsumeError:
+        except ConsumeError as error:
+            self._summary.refuse(self.id, error)
             raise
         except Exception as error:
+            self._summary.refuse(self.id, error)
             _log.exception("request_failed", pipeline=self.id)
             raise Unavailable("an internal error, see the log of otel-usageflow") from error
-        self._summary.add(batch)
+        self._summary.add(self.id, batch)
         return consumed(batch)
 
     async def _process(self, payload: bytes) -> UsageBatch:

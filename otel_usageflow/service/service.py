@@ -2,6 +2,7 @@
 
 Extensions come first (storage before the others), then processors, exporters and, last, receivers: nobody
 takes spans before there is a place for them, and on the way out no place closes before its last spans came.
+The service's own metrics can be read from before the first of them until after the last.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ from typing import Any
 import structlog
 
 from otel_usageflow import __version__
-from otel_usageflow.component import Consumer, Context, Kind, Watched
+from otel_usageflow.component import Consumer, Context, Kind, Measured, Watched
 from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, StartError
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
 from otel_usageflow.service.health import ServiceHealth
+from otel_usageflow.service.metrics import Metrics
+from otel_usageflow.service.metrics_server import MetricsServer
 from otel_usageflow.service.pipeline import Pipeline, fan_out
 from otel_usageflow.service.summary import UsageSummary
 
@@ -38,12 +41,14 @@ class Service:
     def __init__(self, config: Config, *, summary_interval: float = SUMMARY_INTERVAL) -> None:
         self._config = config
         self._summary_interval = summary_interval
-        self._summary = UsageSummary()
+        self.summary = UsageSummary()
         self._stack = AsyncExitStack()
         self._watches: set[asyncio.Task[None]] = set()
         self.health = ServiceHealth()
         self.components: dict[tuple[Kind, str], Any] = {}
         """What was started, by kind and id."""
+        self.metrics = Metrics(self.summary, self.health)
+        self.metrics_servers: list[MetricsServer] = []
 
     async def start(self) -> None:
         """Start everything; ready when it returns.
@@ -56,6 +61,7 @@ class Service:
         _log.info("starting", version=__version__, pipelines=list(self._config.pipelines))
         for warning in self._config.warnings:
             _log.warning("configuration", path=warning.path, remark=warning.message)
+        await self._open_metrics()
         for id_ in self._extension_order():
             await self._start(Kind.EXTENSION, id_)
         for id_ in self._config.used(Kind.PROCESSOR):
@@ -116,7 +122,18 @@ class Service:
             task = asyncio.create_task(entered.watch(), name=name)
             self._watches.add(task)
             self._stack.push_async_callback(_ended, task)
+        if isinstance(entered, Measured):
+            self.metrics.add(name, entered)
+            self._stack.push_async_callback(self.metrics.remove, name)
         _log.info("started", component=name, **announcement(configured.config, entered))
+
+    async def _open_metrics(self) -> None:
+        name = f"{_NAME}::telemetry::metrics"
+        for index, reader in enumerate(self._config.service.telemetry.metrics.readers):
+            path = f"{name}::readers::{index}::pull::exporter::prometheus"
+            server = MetricsServer(self.metrics.page, reader.pull.exporter.prometheus.endpoint, path)
+            self.metrics_servers.append(await self._stack.enter_async_context(server))
+            _log.info("started", component=name, listening=str(server.address))
 
     def _terms(self, exporter: str) -> tuple[Terms, ...]:
         """What will be billed through an exporter, for it to check."""
@@ -126,12 +143,15 @@ class Service:
         )
 
     def _pipelines(self) -> dict[str, Pipeline]:
+        for id_, pipeline in self._config.pipelines.items():
+            billed = self.components[Kind.PROCESSOR, pipeline.processors[0]].terms
+            self.summary.expect(id_, (terms.policy for terms in billed))
         return {
             id_: Pipeline(
                 id_,
                 self.components[Kind.PROCESSOR, pipeline.processors[0]],
                 [self.components[Kind.EXPORTER, exporter] for exporter in pipeline.exporters],
-                self._summary,
+                self.summary,
             )
             for id_, pipeline in self._config.pipelines.items()
         }
@@ -146,7 +166,7 @@ class Service:
             await self._sum_up()
 
     async def _sum_up(self) -> None:
-        if counts := self._summary.take():
+        if counts := self.summary.take():
             _log.info("usage_summary", **counts)
 
 

@@ -1,34 +1,144 @@
-"""What the service has counted since it last said so."""
+"""What the service has counted since it started, and since it last said so in the log.
+
+Batches count when their usage is durable. A batch that a client sends again counts again: these are figures of the
+traffic, the ledger has those of the bill.
+"""
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from otel_usageflow.model.usage import UsageBatch
+from otel_usageflow.component import Measurement
+from otel_usageflow.errors import ConsumeError, InvalidData, Unavailable
+from otel_usageflow.model.usage import Reason, UsageBatch
+
+_REFUSALS: dict[type[ConsumeError], str] = {InvalidData: "invalid_data", Unavailable: "unavailable"}
+_SEEN_BY_POLICIES = (Reason.NO_USER, Reason.BAD_QUANTITY)
+
+
+@dataclass(slots=True)
+class _Traffic:
+    """The counts of one pipeline."""
+
+    spans: int = 0
+    requests: int = 0
+    unmatched: int = 0
+    malformed: int = 0
+    billable: Counter[str] = field(default_factory=Counter)
+    """Policy -> records."""
+    unbilled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(policy, rule) -> requests."""
+    quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(policy, reason) -> records."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Reason -> calls."""
 
 
 class UsageSummary:
-    """Adds up batches whose usage is durable. A batch that a client sends again counts again."""
+    """Adds up what pipelines did."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._quarantined: Counter[str] = Counter()
+        self._traffic: dict[str, _Traffic] = {}
+        self._told: Counter[str] = Counter()
+        self._told_quarantined: Counter[str] = Counter()
 
-    def add(self, batch: UsageBatch) -> None:
+    def expect(self, pipeline: str, policies: Iterable[str]) -> None:
+        """Let the counts that this pipeline and its policies can have begin at 0, so that the first step shows."""
+        traffic = self._of(pipeline)
+        traffic.refused.update(dict.fromkeys(("unavailable", "invalid_data", "internal_error"), 0))
+        for policy in policies:
+            traffic.billable[policy] += 0
+            traffic.unbilled[policy, "status"] += 0
+            for reason in _SEEN_BY_POLICIES:
+                traffic.quarantined[policy, reason.value] += 0
+
+    def add(self, pipeline: str, batch: UsageBatch) -> None:
         """Count one batch."""
-        reasons = Counter(record.reason for record in batch.records)
-        self._counts["spans"] += batch.spans
-        self._counts["requests"] += batch.requests
-        self._counts["billed_records"] += reasons.pop(None, 0)
-        self._counts["unmatched"] += batch.unmatched
-        self._counts["unbilled"] += batch.unbilled.total()
-        self._counts["malformed"] += batch.malformed
-        self._quarantined.update({str(reason): count for reason, count in reasons.items()})
+        traffic = self._of(pipeline)
+        traffic.spans += batch.spans
+        traffic.requests += batch.requests
+        traffic.unmatched += batch.unmatched
+        traffic.malformed += batch.malformed
+        traffic.unbilled.update(batch.unbilled)
+        for (policy, reason), count in Counter((r.terms.policy, r.reason) for r in batch.records).items():
+            if reason is None:
+                traffic.billable[policy] += count
+            else:
+                traffic.quarantined[policy, reason.value] += count
+
+    def refuse(self, pipeline: str, error: Exception) -> None:
+        """Count one call of which nothing was taken."""
+        reason = _REFUSALS.get(type(error), "other") if isinstance(error, ConsumeError) else "internal_error"
+        self._of(pipeline).refused[reason] += 1
 
     def take(self) -> dict[str, object] | None:
         """All counts since the last call, or None when there was no traffic."""
-        if not self._counts.total():
+        now, quarantined = self._totals()
+        since = {name: count - self._told[name] for name, count in now.items()}
+        held = quarantined - self._told_quarantined
+        self._told, self._told_quarantined = now, quarantined
+        if not any(since.values()) and not held:
             return None
-        counts: dict[str, object] = dict(self._counts)
-        counts["quarantined"] = dict(sorted(self._quarantined.items()))
-        self._counts.clear()
-        self._quarantined.clear()
-        return counts
+        return {**since, "quarantined": dict(sorted(held.items()))}
+
+    def measurements(self) -> list[Measurement]:
+        """All counts since the start."""
+        made: list[Measurement] = []
+        for pipeline, traffic in self._traffic.items():
+            made += _measured(pipeline, traffic)
+        return made
+
+    def _of(self, pipeline: str) -> _Traffic:
+        if pipeline not in self._traffic:
+            self._traffic[pipeline] = _Traffic()
+        return self._traffic[pipeline]
+
+    def _totals(self) -> tuple[Counter[str], Counter[str]]:
+        counts: Counter[str] = Counter()
+        quarantined: Counter[str] = Counter()
+        for traffic in self._traffic.values():
+            counts["spans"] += traffic.spans
+            counts["requests"] += traffic.requests
+            counts["billed_records"] += traffic.billable.total()
+            counts["unmatched"] += traffic.unmatched
+            counts["unbilled"] += traffic.unbilled.total()
+            counts["malformed"] += traffic.malformed
+            for (_policy, reason), count in traffic.quarantined.items():
+                quarantined[reason] += count
+        return counts, quarantined
+
+
+def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
+    def count(name: str, value: int, text: str, **labels: str) -> Measurement:
+        return Measurement(f"otel_usageflow_{name}_total", "counter", value, text, {"pipeline": pipeline, **labels})
+
+    return [
+        count("spans", traffic.spans, "Spans taken."),
+        count("requests", traffic.requests, "HTTP requests among the spans."),
+        count("unmatched_requests", traffic.unmatched, "Requests that no policy is about."),
+        count(
+            "malformed_spans", traffic.malformed, "Spans without a valid trace or span id, which cannot be billed."
+        ),
+        *(
+            count("billable_records", number, "Usage records that were handed on to be billed.", policy=policy)
+            for policy, number in traffic.billable.items()
+        ),
+        *(
+            count("unbilled_requests", number, "Requests that a policy's rule keeps free.", policy=policy, rule=rule)
+            for (policy, rule), number in traffic.unbilled.items()
+        ),
+        *(
+            count(
+                "quarantined_records",
+                number,
+                "Usage records that could not be billed as they came, and were kept.",
+                policy=policy,
+                reason=reason,
+            )
+            for (policy, reason), number in traffic.quarantined.items()
+        ),
+        *(
+            count("refused_calls", number, "Calls of which nothing was taken.", reason=reason)
+            for reason, number in traffic.refused.items()
+        ),
+    ]

@@ -49,7 +49,39 @@ TABLE = [
             )
         ],
     ),
-    (["service::telemetry::metrics={}"], ["service::telemetry::metrics: unknown key (known: logs)"]),
+    (
+        ["service::telemetry::traces={}"],
+        ["service::telemetry::traces: unknown key; did you mean metrics? (known: logs, metrics)"],
+    ),
+    (
+        ["service::telemetry::metrics={level: none}"],
+        ["service::telemetry::metrics::level: unknown key (known: readers)"],
+    ),
+    (
+        ["service::telemetry::metrics::readers=[{periodic: {exporter: {otlp: {}}}}]"],
+        [
+            (
+                "service::telemetry::metrics::readers::0: periodic readers are not supported, metrics are read here "
+                "and not sent; write pull: {exporter: {prometheus: {host: 127.0.0.1, port: 8888}}}"
+            )
+        ],
+    ),
+    (
+        ["service::telemetry::metrics::readers=[{pull: {exporter: {console: }}}]"],
+        [
+            "service::telemetry::metrics::readers::0::pull::exporter::prometheus: is required",
+            "service::telemetry::metrics::readers::0::pull::exporter::console: unknown key (known: prometheus)",
+        ],
+    ),
+    (
+        ["service::telemetry::metrics::readers=[{pull: {exporter: {prometheus: {port: 65536}}}}]"],
+        [
+            (
+                "service::telemetry::metrics::readers::0::pull::exporter::prometheus::port: "
+                "must be less than or equal to 65535, not 65536"
+            )
+        ],
+    ),
     # values
     ([BILL + "api=v3"], [BILL + "api: must be v1 or v2_stream, not 'v3'"]),
     ([BILL + "api=v2-stream"], [BILL + "api: must be v1 or v2_stream, not 'v2-stream'; did you mean v2_stream?"]),
