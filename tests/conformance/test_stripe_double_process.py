@@ -195,6 +195,39 @@ async def test_rejections_and_settings_are_steered_from_outside() -> None:
                 assert answer.status == 400
 
 
+async def test_losses_foreign_events_and_reads_are_steered_from_outside(tmp_path: Path) -> None:
+    """Events are lost, added, taken back and read back by control calls, and are the same after a restart."""
+    prepared = (*PREPARED, "--state", str(tmp_path / "stripe.json"))
+    async with running(*prepared) as double:
+        (customer,) = double.customers
+        for identifier, value in (("a", "1"), ("b", "10"), ("c", "100")):
+            assert await double.send(identifier, customer, value) == 200
+        lost = await double.control("POST", "lost", event_name="api_request", n=1)
+        assert [event["identifier"] for event in lost["data"]] == ["a"]
+        foreign = await double.control(
+            "POST", "foreign", event_name="api_request", customer=customer, value="0.5", timestamp=int(time.time())
+        )
+        assert foreign["value"] == "0.5"
+        body = {"event_name": "api_request", "type": "cancel", "cancel[identifier]": "b"}
+        headers = {"Authorization": "Bearer sk_test_own"}
+        path = f"{double.url}/v1/billing/meter_event_adjustments"
+        async with double.session.post(path, data=body, headers=headers) as answer:
+            assert answer.status == 200
+        async with double.session.get(f"{double.url}/v1/customers/{customer}", headers=headers) as answer:
+            assert answer.status == 200
+        reads = await double.control("GET", "reads")
+        assert reads["count"] == 1
+        assert (reads["data"][0]["path"], reads["data"][0]["reads"]) == ("/v1/customers/*", 1)
+        for path, wrong in (("lost", {"n": 9}), ("foreign", {"event_name": "api_request", "customer": "cus_x"})):
+            async with double.session.post(f"{double.url}/_double/{path}", json=wrong) as answer:
+                assert answer.status == 400
+        kinds = {kind: await double.control("GET", kind) for kind in ("lost", "foreign", "cancelled", "accepted")}
+        assert [kinds[kind]["count"] for kind in kinds] == [1, 1, 1, 4]
+    async with running(*prepared) as double:
+        assert {kind: await double.control("GET", kind) for kind in kinds} == kinds
+        assert (await double.control("GET", "totals"))["data"][0]["total"] == "100.5"
+
+
 async def test_its_state_survives_a_restart(tmp_path: Path) -> None:
     """Events, identifiers, customers, meters and time are the same after a restart with the same state file."""
     prepared = (*PREPARED, "--state", str(tmp_path / "stripe.json"))

@@ -77,7 +77,7 @@ async def test_good_events_count_and_parameters_are_refused_at_once(double: Stri
         with pytest.raises(stripe.InvalidRequestError, match="already exists"):
             await send(client, "cus_x", identifier="e1", key="k2", timestamp=NOW)
         with pytest.raises(stripe.InvalidRequestError) as caught:
-            await client.v1.billing.meter_events.create_async({"event_name": "api_request", "colour": "red"})  # type: ignore[typeddict-item, typeddict-unknown-key]
+            await send(client, customer, identifier="e2", event_name="", timestamp=NOW)
     assert caught.value.http_status == 400
     assert double.total("api_request", customer) == 2
     assert double.rejected == []

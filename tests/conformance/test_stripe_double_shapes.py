@@ -53,6 +53,7 @@ def test_parameters_are_those_of_the_client(ours: Mapping[str, Param], theirs: A
     [
         (stripe.billing.Meter, set()),
         (stripe.billing.MeterEvent, set()),
+        (stripe.billing.MeterEventAdjustment, set()),
         (stripe.billing.MeterEventSummary, set()),
         (stripe.Customer, set()),
         (stripe.Event, set()),
@@ -73,6 +74,9 @@ def test_objects_have_only_fields_that_the_client_knows(kind: type[stripe.Stripe
         stripe.billing.Meter: account.meters.find(meter_id).render(),
         stripe.billing.MeterEvent: event.render(),
         stripe.billing.MeterEventSummary: summary,
+        stripe.billing.MeterEventAdjustment: adjustments.create(
+            account.intake, {"event_name": "api_request", "cancel": {"identifier": event.identifier}}, livemode=False
+        ),
         stripe.Customer: account.customers.find(customer).render(),
         stripe.Event: account.log.entries[-1].render(),
     }

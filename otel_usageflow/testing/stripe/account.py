@@ -1,6 +1,7 @@
 """One account in one mode: everything that Stripe keeps apart from other accounts and from the other mode."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class Account:
         )
         self.idempotency = IdempotencyStore()
         self.limiter = Limiter(settings, connected=name is not None, monotonic=shared.monotonic)
+        self.reads: Counter[str] = Counter()
+        """GET calls that were let through, by path; ids in it are `*`."""
         self._in_flight: dict[LockKey, Request] = {}
 
     @contextmanager

@@ -81,6 +81,8 @@ class Api:
             raise unknown_path(request.method, request.path)
         endpoint, target = found
         account.limiter.admit(endpoint.limit)
+        if request.method == "GET":
+            account.reads[request.path.replace(f"/{target}", "/*", 1) if target else request.path] += 1
         try:
             request.decode()
         except ValueError:

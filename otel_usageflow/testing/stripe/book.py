@@ -75,7 +75,12 @@ class Book:
         self._accepted, self._rejected = accepted, rejected
         self._known: dict[str, MeterEvent | Rejected] = {}
         self._counted: dict[tuple[str, str], list[MeterEvent]] = {}
-        self.cancelled: list[MeterEvent] = []
+        self.cancelled: dict[MeterEvent, float] = {}
+        """What was taken back by its sender, and when."""
+        self.lost: list[MeterEvent] = []
+        """What a test has let Stripe lose."""
+        self.foreign: list[MeterEvent] = []
+        """What a test has sent in the name of another program."""
 
     def add(self, event: MeterEvent) -> None:
         """Count an event."""
@@ -103,11 +108,42 @@ class Book:
         """What counts for a customer, in the order of receipt."""
         return self._counted.get((meter.id, customer), [])
 
+    def as_of(self, meter: Meter, customer: str, moment: float) -> list[MeterEvent]:
+        """What counted at `moment`, for a reader who lags behind; a cancelled event counts until its cancellation."""
+        counted = [event for event in self.counted(meter, customer) if event.received <= moment]
+        late = [
+            event
+            for event, at in self.cancelled.items()
+            if event.received <= moment < at and (event.meter.id, event.customer) == (meter.id, customer)
+        ]
+        return sorted((*counted, *late), key=lambda event: event.received) if late else counted
+
     def customers(self) -> list[tuple[str, str]]:
         """(meter id, customer) of everybody who has used anything."""
         return list(self._counted)
 
-    def cancel(self, event: MeterEvent) -> None:
+    def cancel(self, event: MeterEvent, now: float) -> None:
         """Let an event count no more; its identifier stays taken."""
         self._counted[event.meter.id, event.customer].remove(event)
-        self.cancelled.append(event)
+        self.cancelled[event] = now
+
+    def lose(self, event: MeterEvent, *, forget: bool) -> None:
+        """Drop an event as if it had never counted; its identifier is free again if `forget`."""
+        self._counted[event.meter.id, event.customer].remove(event)
+        self.lost.append(event)
+        if forget and self._known.get(event.identifier) is event:
+            del self._known[event.identifier]
+
+    def find(
+        self, event_name: str | None = None, customer: str | None = None, identifier: str | None = None
+    ) -> list[MeterEvent]:
+        """The events that count, of a meter, a customer or an identifier, in the order of receipt."""
+        found = [
+            event
+            for events in self._counted.values()
+            for event in events
+            if event_name in (None, event.event_name)
+            and customer in (None, event.customer)
+            and identifier in (None, event.identifier)
+        ]
+        return sorted(found, key=lambda event: event.received)

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 from otel_usageflow.testing.stripe.account import Account, Violation
 from otel_usageflow.testing.stripe.aggregation import aggregate
-from otel_usageflow.testing.stripe.book import MeterEvent
-from otel_usageflow.testing.stripe.control_usage import Args, Route, SteeredUsage, usage_routes
+from otel_usageflow.testing.stripe.control_usage import Args, Route, SteeredUsage, accepted_object, usage_routes
 from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Answer, Call, JsonObject
 from otel_usageflow.testing.stripe.settings import SETTABLE
@@ -19,17 +18,6 @@ class Steered(SteeredUsage, Protocol):
     @property
     def calls(self) -> "Any":
         """The calls that are remembered."""
-
-
-def accepted_object(event: MeterEvent) -> JsonObject:
-    """One accepted event, with what Stripe would not show."""
-    return event.render() | {
-        "account": event.account,
-        "customer": event.customer,
-        "value": str(event.value),
-        "received": event.received,
-        "idempotency_key": event.idempotency_key,
-    }
 
 
 def totals(account: Account) -> list[JsonObject]:

@@ -1,9 +1,10 @@
-"""The control calls about what becomes of meter events after their 200."""
+"""The control calls about what becomes of meter events after their 200, and about what is read."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.rejections import Rejected, RejectRule
 
@@ -24,6 +25,26 @@ class SteeredUsage(Protocol):
     @property
     def clear_rejections(self) -> Callable[[], None]:
         """No rules."""
+
+    @property
+    def cancelled(self) -> list[MeterEvent]:
+        """Taken back."""
+
+    @property
+    def lost(self) -> list[MeterEvent]:
+        """Lost."""
+
+    @property
+    def foreign(self) -> list[MeterEvent]:
+        """Of other programs."""
+
+    @property
+    def lose(self) -> Callable[..., list[MeterEvent]]:
+        """Lose events."""
+
+    @property
+    def add_foreign(self) -> Callable[..., MeterEvent]:
+        """An event more."""
 
     @property
     def reports(self) -> Callable[..., list[JsonObject]]:
@@ -58,13 +79,50 @@ def usage_routes(double: SteeredUsage) -> dict[tuple[str, str], Route]:
         """`?account=`."""
         return {"data": double.reports(account=args.get("account"))}
 
+    def lose(args: Args) -> JsonObject:
+        """`{"event_name", "n": 1, "customer", "identifier", "forget", "account"}`, each of them optional."""
+        return _listed(double.lose(**args))
+
+    def add_foreign(args: Args) -> JsonObject:
+        """`{"event_name", "customer", "value": "1", "timestamp", "account"}`, the first two required."""
+        return accepted_object(double.add_foreign(**args))
+
+    def reads(_args: Args) -> JsonObject:
+        data = [
+            {"account": account.name, "livemode": account.livemode, "path": path, "reads": count}
+            for account in double.api.accounts.values()
+            for path, count in sorted(account.reads.items())
+        ]
+        return {"count": sum(account.reads.total() for account in double.api.accounts.values()), "data": data}
+
     return {
+        ("GET", "cancelled"): lambda _args: _listed(double.cancelled),
+        ("GET", "lost"): lambda _args: _listed(double.lost),
+        ("POST", "lost"): lose,
+        ("GET", "foreign"): lambda _args: _listed(double.foreign),
+        ("POST", "foreign"): add_foreign,
+        ("GET", "reads"): reads,
         ("GET", "rejected"): rejected,
         ("GET", "rejections"): rules,
         ("POST", "rejections"): add_rule,
         ("DELETE", "rejections"): clear_rules,
         ("GET", "reports"): reports,
     }
+
+
+def accepted_object(event: MeterEvent) -> JsonObject:
+    """One accepted event, with what Stripe would not show."""
+    return event.render() | {
+        "account": event.account,
+        "customer": event.customer,
+        "value": str(event.value),
+        "received": event.received,
+        "idempotency_key": event.idempotency_key,
+    }
+
+
+def _listed(events: list[MeterEvent]) -> JsonObject:
+    return {"count": len(events), "data": [accepted_object(event) for event in events]}
 
 
 def _rejected_object(event: Rejected) -> JsonObject:

@@ -17,6 +17,7 @@ from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.control import Control
 from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Call, JsonObject
+from otel_usageflow.testing.stripe.meter_events import send_foreign
 from otel_usageflow.testing.stripe.rejections import Rejected, RejectRule
 from otel_usageflow.testing.stripe.server import Server
 from otel_usageflow.testing.stripe.settings import Settings
@@ -194,6 +195,75 @@ class StripeDouble:
     def reports(self, *, account: str | None = None) -> list[JsonObject]:
         """The error reports that have appeared, whole, newest first, as `/v2/core/events/ID` shows them."""
         return [report.whole(self.settings) for report in self.account(account).reports.visible()]
+
+    def lose(
+        self,
+        event_name: str | None = None,
+        *,
+        n: int = 1,
+        customer: str | None = None,
+        identifier: str | None = None,
+        forget: bool = False,
+        account: str | None = None,
+    ) -> list[MeterEvent]:
+        """Let Stripe lose events that it has accepted: the `n` oldest that count and fit; returns them.
+
+        They stay in `accepted`, and are in no total and no summary from now on.
+
+        Args:
+            forget: whether their identifiers are free again.
+
+        Raises:
+            ValueError: fewer than `n` fit; nothing was lost then.
+        """
+        book = self.account(account).book
+        events = book.find(event_name, customer, identifier)[:n]
+        if len(events) < n:
+            raise ValueError(f"only {len(events)} events fit, so {n} cannot be lost")
+        for event in events:
+            book.lose(event, forget=forget)
+        return events
+
+    def add_foreign(
+        self,
+        event_name: str,
+        customer: str,
+        value: str = "1",
+        *,
+        timestamp: int | None = None,
+        account: str | None = None,
+    ) -> MeterEvent:
+        """Let another program send a meter event, which counts; it is in `accepted` too, with a random identifier.
+
+        Args:
+            timestamp: unix seconds; now by default.
+
+        Raises:
+            ValueError: Stripe would not take it.
+        """
+        return send_foreign(self.account(account).intake, event_name, customer, value, timestamp)
+
+    @property
+    def cancelled(self) -> list[MeterEvent]:
+        """Every event that its sender took back."""
+        return [event for account in self.api.accounts.values() for event in account.book.cancelled]
+
+    @property
+    def lost(self) -> list[MeterEvent]:
+        """Every event of `lose`."""
+        return [event for account in self.api.accounts.values() for event in account.book.lost]
+
+    @property
+    def foreign(self) -> list[MeterEvent]:
+        """Every event of `add_foreign`."""
+        return [event for account in self.api.accounts.values() for event in account.book.foreign]
+
+    def reads(self, path: str = "/", *, account: str | None = None) -> int:
+        """How many GET calls an account has spent on paths that begin with `path`, ids written as `*`.
+
+        Calls that were refused for their key or their rate are none.
+        """
+        return sum(count for read, count in self.account(account).reads.items() if read.startswith(path))
 
     def clear_faults(self) -> None:
         """Everything works again."""

@@ -120,6 +120,27 @@ def count(
     return event
 
 
+def send_foreign(intake: Intake, event_name: str, customer: str, value: str, timestamp: int | None) -> MeterEvent:
+    """Count an event as if a program that nobody here knows had sent it.
+
+    Raises:
+        ValueError: Stripe would not take it.
+    """
+    payload = {"stripe_customer_id": customer, "value": value}
+    meter = intake.meters.named(event_name)
+    if meter is not None:
+        payload = {meter.customer_key: customer, meter.value_key: value}
+    params: dict[str, Any] = {"event_name": event_name, "payload": payload}
+    if timestamp is not None:
+        params["timestamp"] = timestamp
+    problem = _problem(intake, params)
+    if problem is not None or meter is None:
+        raise ValueError(f"Stripe would not take this event: {problem.message if problem else event_name}")
+    event = count(intake, meter, params, f"foreign-{uuid.uuid4()}", None)
+    intake.book.foreign.append(event)
+    return event
+
+
 def _rejected(
     intake: Intake,
     meter: Meter | None,

@@ -8,6 +8,7 @@ DAY = 86_400
 
 Duplicates = Literal["refuse", "ignore"]
 Validation = Literal["synchronous", "asynchronous"]
+AdjustmentStatus = Literal["complete", "pending"]
 ReportRequest = Literal["identifier", "id_and_key"]
 
 
@@ -41,7 +42,8 @@ class Settings:
     duplicates: Duplicates = "refuse"
     """What a known identifier meets: status 400, or a 200 that counts nothing."""
     store_refusals: bool = True
-    """Whether an idempotency key replays a 400 that came from the account's state (no meter, no customer, duplicate).
+    """Whether an idempotency key replays a 400 that came from the account's state (no meter, no customer, duplicate,
+    nothing to cancel).
     What fails as a parameter is never stored."""
     identifier_memory: float = DAY
     """Seconds after which an identifier is forgotten, and a resend is counted again."""
@@ -52,7 +54,9 @@ class Settings:
     events_lag: float = 0
     """Seconds until `/v1/events` shows an event."""
     summary_lag: float = 0
-    """Seconds until summaries include a meter event."""
+    """Seconds until summaries include a meter event, and until they miss a cancelled one."""
+    adjustment_status: AdjustmentStatus = "complete"
+    """What the answer to a cancellation says of it."""
     validation: Validation = "synchronous"
     """Whether a meter event's meter, customer, value and timestamp are judged at once (400), or after a 200, in an
     error report of `/v2/core/events`. Parameters and known identifiers are judged at once either way."""

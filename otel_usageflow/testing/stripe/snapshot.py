@@ -21,18 +21,24 @@ from otel_usageflow.testing.stripe.meters import Meter
 from otel_usageflow.testing.stripe.rejections import Rejected
 
 FORMAT = 1
+_NOT_OF_EVENTS = frozenset({"livemode", "meter", "cancelled", "lost", "foreign"})
 
 
 def save(api: Api, path: Path) -> None:
     """Write the state beside `path`, then move it there, so that no half file is ever seen."""
-    cancelled = {id(event) for account in api.accounts.values() for event in account.book.cancelled}
+    books = [account.book for account in api.accounts.values()]
+    cancelled = {event: at for book in books for event, at in book.cancelled.items()}
+    lost = {event for book in books for event in book.lost}
+    foreign = {event for book in books for event in book.foreign}
     text = json.dumps(
         {
             "format": FORMAT,
             "advanced": api.shared.clock.advanced,
             "accounts": [_account_state(account) for account in api.accounts.values()],
             "accepted": [
-                _event_state(event) | {"cancelled": id(event) in cancelled} for event in api.shared.accepted
+                _event_state(event)
+                | {"cancelled": cancelled.get(event), "lost": event in lost, "foreign": event in foreign}
+                for event in api.shared.accepted
             ],
         }
     )
@@ -58,7 +64,11 @@ def load(api: Api, path: Path) -> None:
         event = _event(account, part)
         account.book.add(event)
         if part["cancelled"]:
-            account.book.cancel(event)
+            account.book.cancel(event, part["cancelled"])
+        if part.get("lost"):
+            account.book.lose(event, forget=False)
+        if part.get("foreign"):
+            account.book.foreign.append(event)
     for part in state["accounts"]:
         account = api.account(part["name"], part["livemode"])
         for report in part.get("reports", ()):
@@ -136,5 +146,5 @@ def _restore_report(account: Account, part: JsonObject) -> None:
 
 
 def _event(account: Account, part: JsonObject) -> MeterEvent:
-    values = {name: value for name, value in part.items() if name not in ("livemode", "meter", "cancelled")}
+    values = {name: value for name, value in part.items() if name not in _NOT_OF_EVENTS}
     return MeterEvent(meter=account.meters.find(part["meter"]), **values)

@@ -79,8 +79,8 @@ def list_summaries(intake: Intake, meter_id: str, params: Mapping[str, Any]) -> 
         raise invalid("The range is too long.", "end_time")
     visible = intake.clock.now() - intake.settings.summary_lag
     windows: dict[int, list[MeterEvent]] = {}
-    for event in intake.book.counted(meter, customer.id):
-        if event.received <= visible and start <= event.timestamp < end:
+    for event in intake.book.as_of(meter, customer.id, visible):
+        if start <= event.timestamp < end:
             windows.setdefault((event.timestamp - start) // size, []).append(event)
     summaries = [
         Summary(meter, at, at + size, aggregate(meter, windows.get(place, ())), place)
