@@ -79,3 +79,36 @@ def test_time_does_not_go_back() -> None:
     """A clock only advances."""
     with pytest.raises(ValueError, match="back"):
         ManualClock().advance(-1)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["good", "no customer", "no meter", "bad value"]), st.integers(0, 15)), max_size=30
+    ),
+    st.floats(0, 1),
+    st.integers(0, 3),
+)
+def test_every_event_counts_or_is_reported(steps: list[tuple[str, int]], chance: float, samples: int) -> None:
+    """What was taken either counts or stands in exactly one report, whose counts agree with its codes and samples."""
+    double = StripeDouble(clock=ManualClock(1_790_000_000))
+    double.settings.validation, double.settings.report_samples = "asynchronous", samples
+    double.add_meter("api_request")
+    customer = double.add_customer()
+    double.reject("api_request", "archived_meter", times=None, probability=chance)
+    for number, (kind, wait) in enumerate(steps):
+        payload = {"stripe_customer_id": customer, "value": "1"}
+        payload |= {"no customer": {"stripe_customer_id": "cus_x"}, "bad value": {"value": ""}}.get(kind, {})
+        name = "other" if kind == "no meter" else "api_request"
+        params = {"event_name": name, "payload": payload, "identifier": str(number)}
+        create(double.account().intake, params, f"key-{number}")
+        double.clock.advance(wait)
+    double.clock.advance(10)
+    taken = [event.identifier for event in (*double.accepted, *double.rejected)]
+    assert sorted(taken, key=int) == [str(number) for number in range(len(steps))]
+    assert double.total("api_request", customer) == len(double.accepted)
+    reasons = [report["data"]["reason"] for report in double.reports()]
+    assert sum(reason["error_count"] for reason in reasons) == len(double.rejected)
+    for reason in reasons:
+        kinds = reason["error_types"]
+        assert reason["error_count"] == sum(kind["error_count"] for kind in kinds) > 0
+        assert all(len(kind["sample_errors"]) == min(samples, kind["error_count"]) for kind in kinds)
