@@ -14,6 +14,10 @@ GENESIS = bytes(32)
 SERVICE = "service"
 """The actor of what the service did by itself."""
 
+CREATED, MIGRATED, CONFIGURED = "created", "migrated", "configured"
+SEALED, PRUNED, RECOVERED, COPIED = "sealed", "pruned", "recovered", "copied"
+"""Actions of the ledger itself; those of people are named where they are done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -45,6 +49,15 @@ class Entry:
     hash: bytes
 
 
+def pruned(first_event: int, last_event: int, events: int, **more: object) -> Change:
+    """Meter events were removed because of their age: `events` of those with ids `first_event` to `last_event`.
+
+    Without such an entry `ledger verify` calls a meter event that is missing a removed one.
+    """
+    after = {"first_event": first_event, "last_event": last_event, "events": events, **more}
+    return Change(SERVICE, PRUNED, "usage", after=after)
+
+
 def following(last: Entry | None, change: Change, at: float) -> Entry:
     """The entry for a change that comes after `last`."""
     number = last.entry + 1 if last is not None else 1
@@ -70,4 +83,4 @@ def _text(value: Mapping[str, object]) -> str:
 
 
 def _hash(before: bytes, fields: tuple[object, ...]) -> bytes:
-    return hashlib.sha256(before + json.dumps(fields).encode()).digest()
+    return hashlib.sha256(before + json.dumps(fields, default=repr).encode()).digest()
