@@ -44,7 +44,7 @@ captures: | .venv/bin/python ## record the spans of tests/captures again; needs 
 	$(PYTHON) tests/captures/record.py $(ARGS)
 
 lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--upgrade
-	$(COMPILE) $(ARGS) --output-file requirements/dev.txt pyproject.toml requirements/dev.in
+	$(COMPILE) $(ARGS) --extra parquet --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 	$(COMPILE) $(ARGS) --output-file requirements/demo.txt pyproject.toml requirements/demo.in
 
 .venv/bin/python:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SECTIONS = ("What an installation needs", "The extra `demo`", "For development")
+SECTIONS = ("What an installation needs", "The extra `demo`", "The extra `parquet`", "For development")
 
 
 def name(requirement: str) -> str:
@@ -20,8 +20,8 @@ def declared(section: str) -> set[str]:
     """What pyproject.toml and requirements/dev.in say."""
     if section == SECTIONS[0]:
         lines = PROJECT["dependencies"]
-    elif section == SECTIONS[1]:
-        lines = PROJECT["optional-dependencies"]["demo"]
+    elif section.startswith("The extra"):
+        lines = PROJECT["optional-dependencies"][section.split("`")[1]]
     else:
         lines = [line for line in (ROOT / "requirements" / "dev.in").read_text().splitlines() if line[:1].isalpha()]
     return {name(line) for line in lines}
