@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from otel_usageflow.errors import ConfigProblem
+from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import Terms, UsageBatch
 
 
@@ -171,6 +172,8 @@ class Context:
     """For receivers only."""
     terms: tuple[Terms, ...] = ()
     """For exporters only: what the policies of their pipelines bill."""
+    clock: SteadyClock = field(default_factory=SteadyClock)
+    """The service's time."""
 
 
 @dataclass(frozen=True, slots=True)

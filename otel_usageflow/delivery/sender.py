@@ -15,7 +15,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -28,6 +28,7 @@ from otel_usageflow.ledger.charge import IDENTIFIER_MEMORY
 from otel_usageflow.ledger.freeze import FreezeRules, Lane
 from otel_usageflow.ledger.identifier import next_idempotency_key
 from otel_usageflow.ledger.ledger import Ledger
+from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
@@ -64,7 +65,7 @@ class Delivery:
     """What the sender needs to know of the world.
 
     `send` makes one attempt. `rules` gives the rules for freezing, for a test of whether a lane is busy. `refused`
-    is told of definite refusals. `wall` is unix seconds, `clock` monotonic seconds.
+    is told of definite refusals. `wall` is unix seconds that do not fall behind, `clock` monotonic seconds.
     """
 
     send: Callable[[MeterEvent], Awaitable[Outcome]]
@@ -74,7 +75,7 @@ class Delivery:
     calls_per_second: float
     window: int
     """Seconds between the ends of windows."""
-    wall: Callable[[], float] = time.time
+    wall: Callable[[], float] = field(default_factory=SteadyClock)
     clock: Callable[[], float] = time.monotonic
 
 
@@ -93,7 +94,6 @@ class Sender:
         self._loaded_to: int | None = 0
         self._next_freeze = 0.0
         self._next_take_up = 0.0
-        self._began = delivery.wall() - delivery.clock()
         self.counts: Counter[str] = Counter()
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
 
@@ -191,16 +191,12 @@ class Sender:
         window = self._delivery.window
         return window - self._delivery.wall() % 60 % window + 0.01
 
-    def _now(self) -> float:
-        """Unix seconds, and no less than what has passed since the start, should the clock be set back."""
-        return max(self._delivery.wall(), self._began + self._delivery.clock())
-
     async def _dispatch(self) -> None:
         """Begin as many attempts as there is room for; one commit for all of them."""
         self._lanes.wake(self._delivery.clock())
         starting: list[MeterEvent] = []
         by_account = Counter(self._in_flight.values())
-        now = self._now()
+        now = self._delivery.wall()
         for event in self._lanes.heads():
             if len(self._in_flight) + len(starting) >= _MOST_IN_FLIGHT:
                 break

@@ -9,6 +9,7 @@ import structlog
 
 from otel_usageflow import __version__
 from otel_usageflow.component import Health, Measured, Measurement
+from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.service.exposition import Page
 from otel_usageflow.service.summary import UsageSummary
 
@@ -25,12 +26,16 @@ class Metrics:
     Args:
         summary: the counts of the pipelines.
         health: who has a problem.
+        clock: the service's time.
         patience: seconds that a component has to answer in.
     """
 
-    def __init__(self, summary: UsageSummary, health: Health, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, summary: UsageSummary, health: Health, clock: SteadyClock, *, patience: float = PATIENCE
+    ) -> None:
         self._summary = summary
         self._health = health
+        self._clock = clock
         self._patience = patience
         self._components: dict[str, Measured] = {}
         self._asked: dict[str, _Asked] = {}
@@ -55,7 +60,7 @@ class Metrics:
         if asked:
             await asyncio.wait(asked.values(), timeout=self._patience)
         measured = {name: self._take(page, name, task) for name, task in asked.items()}
-        page.add([*self._summary.measurements(), *_state(self._health.problems(), measured)])
+        page.add([*self._summary.measurements(), *_state(self._health.problems(), measured, self._clock)])
         return page
 
     def _ask(self, name: str, component: Measured) -> _Asked:
@@ -95,12 +100,18 @@ def _seen(task: _Asked) -> None:
         task.exception()
 
 
-def _state(problems: Mapping[str, str], measured: Mapping[str, bool]) -> list[Measurement]:
+def _state(problems: Mapping[str, str], measured: Mapping[str, bool], clock: SteadyClock) -> list[Measurement]:
     """The numbers of the service as a whole."""
     about = {"version": __version__, "python": platform.python_version()}
     return [
         Measurement("otel_usageflow_build_info", "gauge", 1, "What runs; always 1.", about),
         Measurement("otel_usageflow_ready", "gauge", not problems, "Whether spans can be taken: 1 or 0."),
+        Measurement(
+            "otel_usageflow_clock_ahead_seconds",
+            "gauge",
+            clock.ahead,
+            "How far the system's clock was set back below the service's time since the start.",
+        ),
         *(
             Measurement(
                 "otel_usageflow_problem", "gauge", 1, "Who keeps spans from being taken now.", {"source": source}

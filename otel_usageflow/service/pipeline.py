@@ -1,7 +1,6 @@
 """The way of a request through a pipeline: bytes -> processor -> every exporter -> the receiver's answer."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -27,7 +26,7 @@ class Pipeline:
         exporters: Sequence[Exporter],
         summary: UsageSummary,
         *,
-        now_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int],
     ) -> None:
         self.id = id_
         self._processor = processor

@@ -16,6 +16,7 @@ from otel_usageflow import __version__
 from otel_usageflow.component import Consumer, Context, Kind, Measured, Watched
 from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, StartError
+from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
 from otel_usageflow.service.health import ServiceHealth
@@ -25,6 +26,8 @@ from otel_usageflow.service.pipeline import Pipeline, fan_out
 from otel_usageflow.service.summary import UsageSummary
 
 SUMMARY_INTERVAL = 60.0  # seconds
+_SET_BACK = 60.0
+"""Seconds by which the system's clock may be set back before the log says so."""
 
 _NAME = "service"
 _log = structlog.get_logger(__name__)
@@ -36,10 +39,15 @@ class Service:
     Args:
         config: what to run.
         summary_interval: seconds between two lines of the log that sum up the traffic.
+        clock: the time, for all of its parts.
     """
 
-    def __init__(self, config: Config, *, summary_interval: float = SUMMARY_INTERVAL) -> None:
+    def __init__(
+        self, config: Config, *, summary_interval: float = SUMMARY_INTERVAL, clock: SteadyClock | None = None
+    ) -> None:
         self._config = config
+        self._clock = clock or SteadyClock()
+        self._set_back = False
         self._summary_interval = summary_interval
         self.summary = UsageSummary()
         self._stack = AsyncExitStack()
@@ -47,7 +55,7 @@ class Service:
         self.health = ServiceHealth()
         self.components: dict[tuple[Kind, str], Any] = {}
         """What was started, by kind and id."""
-        self.metrics = Metrics(self.summary, self.health)
+        self.metrics = Metrics(self.summary, self.health, self._clock)
         self.metrics_servers: list[MetricsServer] = []
 
     async def start(self) -> None:
@@ -109,7 +117,7 @@ class Service:
         name = f"{kind.value}::{id_}"
         configured = self._config.components[kind][id_]
         extensions = {other: entered for (k, other), entered in self.components.items() if k is Kind.EXTENSION}
-        context = Context(id_, self.health, extensions, consume, terms)
+        context = Context(id_, self.health, extensions, consume, terms, self._clock)
         try:
             component = configured.factory.build(configured.config, context)
             entered = await self._stack.enter_async_context(component)
@@ -152,6 +160,7 @@ class Service:
                 self.components[Kind.PROCESSOR, pipeline.processors[0]],
                 [self.components[Kind.EXPORTER, exporter] for exporter in pipeline.exporters],
                 self.summary,
+                now_ns=self._clock.ns,
             )
             for id_, pipeline in self._config.pipelines.items()
         }
@@ -164,6 +173,23 @@ class Service:
         while True:
             await asyncio.sleep(self._summary_interval)
             await self._sum_up()
+            self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        """Say once that the system's clock was set back, and once that it is right again."""
+        ahead = self._clock.ahead
+        if (ahead > _SET_BACK) == self._set_back:
+            return
+        self._set_back = not self._set_back
+        if self._set_back:
+            _log.warning(
+                "clock_set_back",
+                seconds=round(ahead),
+                meaning="the service goes on with the time that it had",
+                remedy="put the clock right; if it was wrong before and is right now, restart the service",
+            )
+        else:
+            _log.info("clock_right_again")
 
     async def _sum_up(self) -> None:
         if counts := self.summary.take():

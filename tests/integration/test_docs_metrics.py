@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
+from minimal import minimal
 from prometheus_client.parser import text_string_to_metric_families
 
-from otel_usageflow.components import registry
-from otel_usageflow.config.load import load
 from otel_usageflow.service.service import Service
 from otel_usageflow.testing.stripe import StripeDouble
 
@@ -23,20 +22,12 @@ _SELECTED = re.compile(r"(?P<name>otel_usageflow_\w+)(\{(?P<labels>[^}]*)\})?")
 LISTED = {row["name"]: (row["kind"], frozenset(re.findall(r"`(\w+)`", row["labels"]))) for row in _ROW.finditer(PAGE)}
 
 
-async def emitted(directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, frozenset[str]]]:
+async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
     """Metric -> kind and labels, as a service of all built-in components shows them while one has a problem."""
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request")
-        monkeypatch.setenv("STRIPE_API_KEY", stripe.api_key)
-        sets: dict[str, Any] = {
-            "receivers::otlp::protocols": "{grpc: {endpoint: 127.0.0.1:0}, http: {endpoint: 127.0.0.1:0}}",
-            "exporters::stripe_meter::endpoints": f"{{api: {stripe.url}, meter_events: {stripe.url}}}",
-            "extensions::sqlite_storage::directory": directory,
-            "extensions::health_check::endpoint": "127.0.0.1:0",
-            "service::telemetry::metrics::readers": "[{pull: {exporter: {prometheus: {port: 0}}}}]",
-        }
-        files = [ROOT / "collector_config" / name for name in ("minimal.yaml", "metrics.yaml")]
-        config = load([str(file) for file in files], [f"{key}={value}" for key, value in sets.items()], registry())
+        readers = "[{pull: {exporter: {prometheus: {port: 0}}}}]"
+        config = minimal(directory, stripe, "metrics.yaml", service__telemetry__metrics__readers=readers)
         service = Service(config)
         try:
             await service.start()
@@ -51,9 +42,9 @@ async def emitted(directory: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str,
     }
 
 
-async def test_every_metric_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_metric_is_documented(tmp_path: Path) -> None:
     """What the service shows is what the page lists: names, kinds and labels; those of the process by name."""
-    shown = await emitted(tmp_path, monkeypatch)
+    shown = await emitted(tmp_path)
     assert {name: what for name, what in shown.items() if name.startswith("otel_usageflow_")} == LISTED
     of_the_process = {name for name in shown if not name.startswith("otel_usageflow_")}
     assert of_the_process <= set(re.findall(r"`(process_\w+)`", PAGE))

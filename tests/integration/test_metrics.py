@@ -17,6 +17,7 @@ from otel_usageflow import __version__
 from otel_usageflow.component import Measurement
 from otel_usageflow.config.model import Config, TelemetryConfig
 from otel_usageflow.errors import CannotListen, InvalidData, Unavailable
+from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import UsageBatch
 from otel_usageflow.service.metrics import Metrics
 from otel_usageflow.service.run import serve
@@ -37,7 +38,7 @@ def with_metrics(of: Config, *ports: int) -> Config:
 async def running(of: Config, patience: float = 5.0) -> AsyncIterator[Service]:
     """The service, ready, for the length of a block."""
     service = Service(of)
-    service.metrics = Metrics(service.summary, service.health, patience=patience)
+    service.metrics = Metrics(service.summary, service.health, SteadyClock(), patience=patience)
     stopping = asyncio.Event()
     task = asyncio.create_task(serve(service, stopping))
     await until(lambda: task.done() or (any(kind == "receivers" for kind, _ in service.components)))

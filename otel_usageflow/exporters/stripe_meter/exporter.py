@@ -1,7 +1,6 @@
 """The exporter: usage goes into the ledger and is acknowledged; from there it goes to Stripe in its own time."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -36,6 +35,7 @@ class StripeMeterExporter:
     def __init__(self, config: StripeMeterConfig, context: Context) -> None:
         self._config = config
         self._id = context.id
+        self._now = context.clock
         storage: Storage = context.extensions[config.sending_queue.storage]
         self._ledger = storage.ledger(f"{context.id} {config.mode}", config.aggregation.length)
         self._terms = tuple(_in_account(terms, config.account) for terms in context.terms)
@@ -52,6 +52,7 @@ class StripeMeterExporter:
                 backoff=config.retry_on_failure.backoff,
                 calls_per_second=config.calls_per_second,
                 window=config.aggregation.length,
+                wall=self._now,
             ),
         )
 
@@ -62,7 +63,7 @@ class StripeMeterExporter:
         if self._config.account is not None:
             records = [r._replace(terms=_in_account(r.terms, self._config.account)) for r in batch.records]
             batch = UsageBatch(records=records, unflagged=batch.unflagged)
-        committed = await self._ledger.commit(batch, time.time())
+        committed = await self._ledger.commit(batch, self._now())
         if committed.billed and self._config.aggregation.one_by_one:
             self._sender.wake()
 
@@ -150,7 +151,7 @@ class StripeMeterExporter:
             meters.update(account.feedings())
             listed.update((account.name, field) for field in account.directory.complete)
         return FreezeRules(
-            now=time.time(),
+            now=self._now(),
             max_window=int(self._config.aggregation.max_window.total_seconds()),
             one_by_one=self._config.aggregation.one_by_one,
             meters=meters,
