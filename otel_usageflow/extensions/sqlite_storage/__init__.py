@@ -34,7 +34,7 @@ class SqliteStorage:
     def __init__(self, config: SqliteStorageConfig, context: Context) -> None:
         self._directory = config.directory
         self._names: list[Names] = []
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
         self._writer = Writer(
             connect=lambda: open_for_writing(config.directory),
             report=lambda problem: context.health.report(context.id, problem),

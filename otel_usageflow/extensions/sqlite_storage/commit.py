@@ -59,11 +59,6 @@ class _Unbillable(NamedTuple):
     reason: Reason
 
 
-def exact_sum(left: int | str, right: int | str) -> int | str:
-    """The SQL function that adds two stored amounts without a float ever coming near them."""
-    return amount.stored(amount.add(amount.restored(left), amount.restored(right)))
-
-
 def commit_usage(
     connection: sqlite3.Connection, names: Names, batch: UsageBatch, window: int, now: float
 ) -> Committed:

@@ -8,24 +8,26 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from otel_usageflow.errors import LedgerInUse, SchemaTooNew, StorageCorrupt, StorageError
-from otel_usageflow.extensions.sqlite_storage.commit import exact_sum
+from otel_usageflow.errors import LedgerInUse, SchemaTooNew, StorageError
+from otel_usageflow.extensions.sqlite_storage import exact
+from otel_usageflow.extensions.sqlite_storage.damage import (
+    check_file,
+    check_opened,
+    explained,
+    is_damage,
+    of_connection,
+)
 from otel_usageflow.extensions.sqlite_storage.schema import APPLICATION_ID, MIGRATIONS, migrate
 
 LEDGER = "ledger.db"
 LOCK = "ledger.lock"
 
-_RECOVER = (
-    "nothing was changed. Keep a copy of {path}*, then recover what can be read with "
-    '`sqlite3 {path} ".recover" | sqlite3 recovered.db`, or restore a backup'
-)
 
-
-def lock(directory: Path) -> IO[str]:
+def lock(directory: Path) -> IO[bytes]:
     """Take the directory for this process alone; the lock is gone when the file is closed.
 
     Raises:
@@ -34,7 +36,7 @@ def lock(directory: Path) -> IO[str]:
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = (directory / LOCK).open("a+")
+        handle = (directory / LOCK).open("a+b", buffering=0)
     except OSError as error:
         raise StorageError(
             f"the ledger's directory {directory} cannot be used: {error.strerror}; "
@@ -44,15 +46,15 @@ def lock(directory: Path) -> IO[str]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.seek(0)
-        owner = handle.read().strip() or "unknown"
+        owner = handle.read().decode(errors="replace").strip() or "unknown"
         handle.close()
         raise LedgerInUse(
             f"the ledger in {directory} is in use by another otel-usageflow (process {owner}); "
             "stop that one first, or give this one a directory of its own"
         ) from None
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
+    with suppress(OSError):  # a full disk; the number is only for people
+        handle.truncate(0)
+        handle.write(str(os.getpid()).encode())
     return handle
 
 
@@ -63,22 +65,64 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
         StorageError: it cannot be opened; the message says what to do.
     """
     path = directory / LEDGER
+    check_file(path)
+    if not path.exists():
+        _create(path)
     try:
         connection = sqlite3.connect(path, isolation_level=None, timeout=5)
-        path.chmod(0o600)
-        # check_same_thread stays on: a second writing thread would be a bug.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file, before its first table
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")
-        connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.create_function("exact_sum", 2, exact_sum, deterministic=True)
-        _check_owner(connection, path)
-        migrate(connection, uuid.uuid4().hex)
+        try:
+            path.chmod(0o600)
+            # check_same_thread stays on: a second writing thread would be a bug.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")
+            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            exact.register(connection)
+            _check_owner(connection, path)
+            check_opened(connection, path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            migrate(connection, uuid.uuid4().hex)
+        except BaseException:
+            connection.close()
+            raise
     except sqlite3.Error as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     return connection
+
+
+def _create(path: Path) -> None:
+    """Make a new ledger: under another name first, so that an empty file is always a damaged one.
+
+    Raises:
+        StorageError: it cannot be made, and no part of it is left.
+    """
+    fresh = path.with_name(path.name + ".new")
+    try:
+        fresh.unlink(missing_ok=True)
+        fresh.touch(mode=0o600)
+        with closing(sqlite3.connect(fresh, isolation_level=None)) as connection:
+            exact.register(connection)
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect before the first table only
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")
+            migrate(connection, uuid.uuid4().hex)
+        fresh.rename(path)
+        sync_directory(path.parent)
+    except (OSError, sqlite3.Error) as error:
+        fresh.unlink(missing_ok=True)
+        fresh.with_name(fresh.name + "-journal").unlink(missing_ok=True)
+        if isinstance(error, sqlite3.Error):
+            raise explained(error, path) from error
+        raise StorageError(f"the ledger {path} cannot be made: {error.strerror}") from error
+
+
+def sync_directory(directory: Path) -> None:
+    """Make names in a directory durable."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def open_for_reading(directory: Path) -> sqlite3.Connection:
@@ -88,16 +132,26 @@ def open_for_reading(directory: Path) -> sqlite3.Connection:
         StorageError: there is no ledger, or it cannot be read.
     """
     path = directory / LEDGER
+    check_file(path)
     if not path.exists():
         raise StorageError(f"there is no ledger in {directory} yet: the service has not run with this directory")
+    return open_file_for_reading(path)
+
+
+def open_file_for_reading(path: Path) -> sqlite3.Connection:
+    """The same for any file, as a backup.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
-        connection.create_function("exact_sum", 2, exact_sum, deterministic=True)
+        exact.register(connection)
         connection.execute("PRAGMA query_only = ON")
         _check_owner(connection, path)
         _check_version(connection)
     except sqlite3.Error as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     return connection
 
 
@@ -117,9 +171,9 @@ def open_for_commands(directory: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
-        connection.create_function("exact_sum", 2, exact_sum, deterministic=True)
+        exact.register(connection)
     except sqlite3.Error as error:
-        raise _explained(error, path) from error
+        raise explained(error, path) from error
     return connection
 
 
@@ -139,7 +193,13 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
+        if is_damage(error):
+            raise explained(error, of_connection(connection)) from error
         raise StorageError(f"the ledger cannot be written: {error}; nothing was changed") from error
+    except sqlite3.DatabaseError as error:
+        if is_damage(error):
+            raise explained(error, of_connection(connection)) from error
+        raise
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
@@ -161,13 +221,3 @@ def _check_version(connection: sqlite3.Connection) -> None:
             f"the ledger has schema version {version}, and this version of otel-usageflow knows only up to "
             f"{len(MIGRATIONS)}; use the newer version that wrote it"
         )
-
-
-def _explained(error: sqlite3.Error, path: Path) -> StorageError:
-    corrupt = isinstance(error, sqlite3.DatabaseError) and error.sqlite_errorname in (
-        "SQLITE_CORRUPT",
-        "SQLITE_NOTADB",
-    )
-    if corrupt:
-        return StorageCorrupt(f"the ledger {path} is damaged ({error}); " + _RECOVER.format(path=path))
-    return StorageError(f"the ledger {path} cannot be opened: {error}; check the disk and the file's permissions")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from otel_usageflow.errors import StorageError
+from otel_usageflow.extensions.sqlite_storage.damage import explained, is_damage, of_connection
 from otel_usageflow.extensions.sqlite_storage.explain import explain_event, explain_trace
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.ledger import amount
@@ -113,6 +114,8 @@ class SqliteReader:
             self._connection.execute("BEGIN")
             yield
         except sqlite3.Error as error:
+            if is_damage(error):
+                raise explained(error, of_connection(self._connection)) from error
             raise StorageError(f"the ledger cannot be read: {error}") from error
         finally:
             if self._connection.in_transaction:

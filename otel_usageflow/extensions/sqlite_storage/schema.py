@@ -23,11 +23,16 @@ Where what lives, and why:
 - `daily`: billed usage summed by UTC day, so that reports of a month read thousands of rows, not millions. It is kept
   longer than the records.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
+  A row of `trace_slices` with fewer than 0 records is being made.
+- `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
 
 import sqlite3
+import time
 
 from otel_usageflow.errors import SchemaTooNew
+from otel_usageflow.extensions.sqlite_storage.audit import record
+from otel_usageflow.ledger.audit import CREATED, MIGRATED, SERVICE, Change
 
 APPLICATION_ID = 0x75_66_6C_77  # "uflw"
 
@@ -297,17 +302,39 @@ CREATE TABLE daily (
   total NOT NULL,
   PRIMARY KEY (day, series_id, customer)
 ) WITHOUT ROWID;
+INSERT INTO daily
+  SELECT w.start / 86400, w.series_id, coalesce(e.customer, ''), sum(w.requests), exact_total(w.total)
+  FROM windows w LEFT JOIN meter_events e ON e.event_id = w.event_id
+  WHERE w.requests > 0 AND (w.event_id IN (0, -1) OR e.parts = (SELECT count(*) FROM meter_events p
+    WHERE p.state = 2 AND p.event_id BETWEEN e.event_id AND e.event_id + e.parts - 1))
+  GROUP BY 1, 2, 3;
+INSERT INTO daily
+  SELECT e.timestamp / 86400, r.series_id, e.customer, count(*), exact_total(r.quantity)
+  FROM meter_events e JOIN records r ON r.key = e.record_key
+  WHERE e.part = 0 AND e.parts = (SELECT count(*) FROM meter_events p
+    WHERE p.state = 2 AND p.event_id BETWEEN e.event_id AND e.event_id + e.parts - 1)
+  GROUP BY 1, 2, 3
+  ON CONFLICT (day, series_id, customer) DO UPDATE SET
+    requests = requests + excluded.requests, total = exact_sum(total, excluded.total);
 CREATE TABLE trace_slices (
   slice INTEGER PRIMARY KEY,
   records INTEGER NOT NULL,
   digest BLOB NOT NULL
 );
 CREATE TABLE trace_index (
-  slice INTEGER NOT NULL,
   bucket INTEGER NOT NULL,
+  slice INTEGER NOT NULL,
   entries BLOB NOT NULL,
-  PRIMARY KEY (slice, bucket)
+  PRIMARY KEY (bucket, slice)
 ) WITHOUT ROWID;
+CREATE TABLE pruning (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  cutoff INTEGER NOT NULL,
+  first_event INTEGER NOT NULL,
+  last_event INTEGER NOT NULL,
+  events INTEGER NOT NULL,
+  counts TEXT NOT NULL
+);
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2)
@@ -336,7 +363,16 @@ def migrate(connection: sqlite3.Connection, ledger_id: str) -> None:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute("INSERT INTO ledger VALUES (1, ?, 0)", (ledger_id,))
             connection.execute(f"PRAGMA user_version = {number + 1}")
+            if number:  # the first schema has no audit log
+                record(connection, _told(version, number), time.time())
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
+
+
+def _told(version: int, number: int) -> Change:
+    """What the audit log says about a step of the schema from `number`, in a ledger that began at `version`."""
+    if version == 0 and number == 1:
+        return Change(SERVICE, CREATED, "ledger", after={"schema": number + 1})
+    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after={"schema": number + 1})

@@ -10,6 +10,8 @@ Invariants:
    change never takes another with it.
 5. When the disk is full or broken, every change is refused with `Unavailable`, nothing is half written, and the
    next change tries again by itself. Only a transaction that wrote something proves that the disk works again.
+6. When SQLite finds the file damaged, nothing is written any more until the next start, which looks at the file
+   before it trusts it: a change that happens to touch healthy pages only would prove nothing.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import structlog
 
 from otel_usageflow.errors import StorageError, Unavailable
+from otel_usageflow.extensions.sqlite_storage.damage import damaged, is_damage, of_connection
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Connection], T]
@@ -65,6 +68,7 @@ class Writer:
         self._awake = threading.Condition()
         self._stopping = False
         self._broken = False
+        self._damage: str | None = None
         self._started: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
 
@@ -146,15 +150,19 @@ class Writer:
             return group
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
+        if self._damage is not None:
+            for job in group:
+                _answer(job, None, Unavailable(self._damage, retry_after=60))
+            return
         try:
             results = _transaction(connection, group, prove=self._broken)
         except Exception as error:  # noqa: BLE001  (every error is given to those who wait)
             self._rolled_back()
-            if len(group) > 1 and not _is_disk(error):
+            if len(group) > 1 and not _is_disk(error) and not is_damage(error):
                 for job in group:
                     self._commit(connection, [job])
                 return
-            self._failed(group, error)
+            self._failed(connection, group, error)
             return
         if self._broken:
             self._broken = False
@@ -162,9 +170,14 @@ class Writer:
         for job, result in zip(group, results, strict=True):
             _answer(job, result, None)
 
-    def _failed(self, group: list[_Job], error: Exception) -> None:
+    def _failed(self, connection: sqlite3.Connection, group: list[_Job], error: Exception) -> None:
         refusal = error
-        if _is_disk(error):
+        if is_damage(error):
+            self._damage = str(damaged(of_connection(connection), str(error)))
+            _log.critical("ledger_damaged", error=self._damage)
+            self._report(self._damage)
+            refusal = Unavailable(self._damage, retry_after=60)
+        elif _is_disk(error):
             problem = f"the ledger cannot be written: {error}"
             if not self._broken:
                 self._broken = True
