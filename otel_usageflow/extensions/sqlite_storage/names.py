@@ -21,7 +21,7 @@ class Names:
         self._accounts: dict[str, int] = {}
         self._meters: dict[tuple[str, str], int] = {}
         self._origins: dict[tuple[str, str], int] = {}
-        self._series: dict[tuple[int, str | None, str, tuple[tuple[str, str], ...]], int] = {}
+        self._series: dict[tuple[int, str, str | None, str, tuple[tuple[str, str], ...]], int] = {}
 
     def forget(self) -> None:
         """Drop the caches, after a rollback."""
@@ -65,8 +65,8 @@ class Names:
         user: str | None,
         payload: tuple[tuple[str, str], ...],
     ) -> int:
-        """The number of a user under a meter with further keys."""
-        key = (meter_id, terms.metadata_field, user or "", payload)
+        """The number of a user under a meter with further keys; a policy that is new to it is noted."""
+        key = (meter_id, terms.policy, terms.metadata_field, user or "", payload)
         number = self._series.get(key)
         if number is None:
             if len(self._series) >= _MOST_SERIES:
@@ -78,6 +78,7 @@ class Names:
                 "payload": json.dumps(dict(payload), sort_keys=True) if payload else "",
             }
             number = self._series[key] = _number(connection, "series", "series_id", values)
+            connection.execute("INSERT OR IGNORE INTO series_policies VALUES (?, ?)", (number, terms.policy))
         return number
 
 

@@ -22,6 +22,9 @@ Where what lives, and why:
   ledger was last compared with Stripe, and what came out.
 - `daily`: billed usage summed by UTC day, so that reports of a month read thousands of rows, not millions. It is kept
   longer than the records.
+- `series_policies`: which policies a series has usage of. `decisions`: which entries of `audit` speak of a charge, window
+  or meter event that was released, discarded or refiled. `refiled`: charges that were put under the terms that their
+  policy has now, and what they became; the old row of `records` stays, without a quantity.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
   A row of `trace_slices` with fewer than 0 records is being made.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
@@ -335,6 +338,21 @@ CREATE TABLE pruning (
   events INTEGER NOT NULL,
   counts TEXT NOT NULL
 );
+CREATE TABLE series_policies (
+  series_id INTEGER NOT NULL,
+  policy TEXT NOT NULL,
+  PRIMARY KEY (series_id, policy)
+) WITHOUT ROWID;
+CREATE TABLE decisions (
+  subject NOT NULL,
+  entry INTEGER NOT NULL,
+  PRIMARY KEY (subject, entry)
+) WITHOUT ROWID;
+CREATE TABLE refiled (
+  key BLOB PRIMARY KEY,
+  became BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) WHERE state = 3;
 """
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2)
