@@ -27,7 +27,7 @@ answer, and even that can be taken back: by Stripe, which validates a second tim
                │     ┌───────> refused <─────────────────┘
                │     │            │ │ └──discard──> discarded
                ├─resend───────────┘ └──give_back──> returned
-               └─resend (certainly not counted)──┘ unknown
+               └─resend (certainly not counted)──┘ unknown ──reject──> refused
 
 Each step is one committed transaction. What is written here is all that the code may do: the storage asks
 `step` before it writes. An event that takes a step out of a state with an answer leaves that answer in `answers`.
@@ -73,7 +73,7 @@ class EventStep(IntEnum):
     RESEND = 8
     """It was certainly not counted, and is sent again under a derived identifier."""
     REJECT = 9
-    """Stripe reports, after it said yes, that it has not counted it."""
+    """Stripe reports later that it has not counted it; or its summaries show so, too late to send it again."""
     DISCARD = 10
     CANCEL = 11
 
@@ -89,6 +89,7 @@ EVENT_STEPS: dict[tuple[EventState, EventStep], EventState] = {
     (EventState.SENDING, EventStep.GIVE_BACK): EventState.RETURNED,
     (EventState.UNKNOWN, EventStep.COUNT): EventState.ACCEPTED,
     (EventState.UNKNOWN, EventStep.RESEND): EventState.FROZEN,
+    (EventState.UNKNOWN, EventStep.REJECT): EventState.REFUSED,
     (EventState.ACCEPTED, EventStep.REJECT): EventState.REFUSED,
     (EventState.ACCEPTED, EventStep.CANCEL): EventState.CANCELLED,
     (EventState.REFUSED, EventStep.RESEND): EventState.FROZEN,

@@ -22,6 +22,8 @@ class Meter:
     event_time_window: str | None = None
     customer_key: str = "stripe_customer_id"
     value_key: str = "value"
+    id: str = ""
+    """For summaries; empty where the meter is not known."""
 
 
 @dataclass(frozen=True, slots=True)
