@@ -32,7 +32,7 @@ class Page(Collector):
             others = added.setdefault(one.name, {})
             if sample in there or sample in others:
                 raise ValueError(f"{one.name} with the labels {dict(sample)} is there twice")
-            first = next(iter((*there, *others)), sample)
+            first = next(iter(there or others), sample)
             if [name for name, _ in first] != [name for name, _ in sample]:
                 raise ValueError(f"{one.name} has the labels {dict(sample)} here and {dict(first)} elsewhere")
             others[sample] = one

@@ -1,5 +1,6 @@
 """The port at which the service's metrics are read: `GET /metrics`."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -53,5 +54,7 @@ class MetricsServer:
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"Allow": "GET, HEAD"}, text="only GET is allowed here\n")
         page = await self._page()
-        body, content_type = page.written(",".join(request.headers.getall("Accept", [])))
+        accept = ",".join(request.headers.getall("Accept", []))
+        # With a thousand policies it takes a while, and clients are waiting for their answers meanwhile.
+        body, content_type = await asyncio.to_thread(page.written, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
