@@ -270,19 +270,26 @@ CREATE TABLE error_reports (
   validation_start REAL NOT NULL,
   validation_end REAL NOT NULL,
   errors INTEGER NOT NULL,
+  samples INTEGER NOT NULL,
+  ours INTEGER NOT NULL,
   found INTEGER NOT NULL,
   read_at REAL NOT NULL,
   settled_at REAL,
   PRIMARY KEY (report, code)
 ) WITHOUT ROWID;
+CREATE INDEX open_reports ON error_reports (account_id) WHERE settled_at IS NULL;
 CREATE TABLE error_samples (
-  identifier TEXT NOT NULL,
+  idempotency_key TEXT NOT NULL,
   report TEXT NOT NULL,
   code TEXT NOT NULL,
+  event_id INTEGER NOT NULL,
+  identifier TEXT NOT NULL,
   message TEXT NOT NULL,
   settled_at REAL,
-  PRIMARY KEY (identifier, report)
+  PRIMARY KEY (idempotency_key, report)
 ) WITHOUT ROWID;
+CREATE INDEX open_samples ON error_samples (event_id) WHERE settled_at IS NULL;
+CREATE INDEX events_by_time ON meter_events (timestamp);
 CREATE TABLE report_cursors (
   account_id INTEGER PRIMARY KEY,
   created TEXT NOT NULL
