@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from billing import batch, record
+from days import counted_by_day, kept_by_day
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -247,6 +248,12 @@ class LedgerModel(RuleBasedStateMachine):
             sure = sum(self._report(user, SURE)[1].values())
             perhaps = sum(self._report(user, PERHAPS)[1].values())
             assert sure <= self.stripe.counted[user] <= perhaps, user
+
+    @invariant()
+    def daily_sums_are_those_of_their_rows(self) -> None:
+        """What is kept by day is what one would count anew, whichever steps were taken."""
+        if hasattr(self, "book"):
+            assert kept_by_day(self.directory) == counted_by_day(self.directory)
 
     # How it is done
 

@@ -6,6 +6,7 @@ overwritten.
 
 import sqlite3
 
+from otel_usageflow.extensions.sqlite_storage import daily
 from otel_usageflow.ledger.identifier import resend_identifier
 from otel_usageflow.ledger.states import EventState, EventStep, step
 
@@ -36,7 +37,11 @@ def take(connection: sqlite3.Connection, event_id: int, what: EventStep) -> Even
     after = step(before, what)
     if before in _ANSWERED:
         connection.execute(_KEEP_ANSWER, (event_id,))
+    if before is EventState.ACCEPTED:
+        daily.leaves(connection, event_id)
     connection.execute("UPDATE meter_events SET state = ? WHERE event_id = ?", (after, event_id))
+    if after is EventState.ACCEPTED:
+        daily.entered(connection, event_id)
     return before
 
 

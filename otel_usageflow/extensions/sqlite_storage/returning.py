@@ -6,7 +6,7 @@ That is for refusals whose cause can disappear by itself, a missing customer or 
 import sqlite3
 from collections.abc import Sequence
 
-from otel_usageflow.extensions.sqlite_storage import event_steps
+from otel_usageflow.extensions.sqlite_storage import daily, event_steps
 from otel_usageflow.ledger.charge import MINUTE
 from otel_usageflow.ledger.states import EventState, EventStep
 from otel_usageflow.model.usage import Reason
@@ -58,6 +58,8 @@ def _return_record(connection: sqlite3.Connection, key: bytes, reason: Reason, n
     which = "series_id = ? AND start <= ? AND start + length > ? AND start > ? AND ? BETWEEN first_seq AND last_seq"
     asked = (series_id, second, second, second - MINUTE, seq)
     more = "SET requests = requests + 1, total = exact_sum(total, ?)"
+    done = f"SELECT start, series_id, requests FROM windows WHERE {which} AND event_id = -1"
+    daily.count_nothing(connection, connection.execute(done, asked).fetchall(), -1)
     if connection.execute(f"UPDATE windows {more} WHERE {which} AND event_id = -1", (quantity, *asked)).rowcount:
         _hold_again(connection, f"{which} AND event_id = -1", asked, reason, now)
         return True

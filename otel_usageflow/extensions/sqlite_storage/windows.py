@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from otel_usageflow.extensions.sqlite_storage import events
+from otel_usageflow.extensions.sqlite_storage import daily, events
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import first_key
 from otel_usageflow.ledger.freeze import (
@@ -149,6 +149,7 @@ def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float, li
         frozen.append(event)
         _archive(connection, draft.windows, event.event_id)
     _archive(connection, made.zero, 0)
+    daily.count_nothing(connection, ((w.start, w.series_id, w.requests) for w in made.zero), 1)
     for lane, window, formula in made.one_by_one:
         if len(frozen) >= limit:
             break
@@ -161,6 +162,7 @@ def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float, li
             f"UPDATE windows SET requests = ?, total = 0 {_PLACE}",
             (without_event, window.length, window.start, window.series_id, window.first_seq),
         )
+        daily.count_nothing(connection, [(window.start, window.series_id, without_event)], 1)
     for window, reason in made.held:
         hold(connection, window, reason, now)
     return frozen
