@@ -34,10 +34,16 @@ _Dumper.add_representer(Decimal, _decimal)
 _Dumper.add_representer(str, _text)
 
 
-def redacted(written: Mapping[str, Any], secrets: Iterable[Place]) -> str:
-    """Write a configuration as YAML that reads back as itself, but for its secrets."""
+def redacted_tree(written: Mapping[str, Any], secrets: Iterable[Place]) -> dict[str, Any]:
+    """A copy of the configuration without its secrets."""
     tree: Any = dict(written)
     for place in secrets:
         if value_at(tree, place) not in (None, ""):
             tree = replaced(tree, place, REDACTED)
+    return dict(tree)
+
+
+def redacted(written: Mapping[str, Any], secrets: Iterable[Place]) -> str:
+    """Write a configuration as YAML that reads back as itself, but for its secrets."""
+    tree = redacted_tree(written, secrets)
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)

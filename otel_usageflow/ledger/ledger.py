@@ -106,3 +106,9 @@ class Storage(Protocol):
 
     def ledger(self, book: str, window: int) -> Ledger:
         """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""
+
+    async def note_configuration(self, settings: Mapping[str, object]) -> None:
+        """Write into the audit log what decides about money, with what it was before, if it has changed.
+
+        `settings` holds JSON values and no secrets. Called at each start, before usage comes.
+        """

@@ -19,6 +19,7 @@ from otel_usageflow.errors import ConfigErrors, StartError
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
+from otel_usageflow.service.billing_settings import billing_settings
 from otel_usageflow.service.health import ServiceHealth
 from otel_usageflow.service.metrics import Metrics
 from otel_usageflow.service.metrics_server import MetricsServer
@@ -72,6 +73,7 @@ class Service:
         await self._open_metrics()
         for id_ in self._extension_order():
             await self._start(Kind.EXTENSION, id_)
+        await self._note_configuration()
         for id_ in self._config.used(Kind.PROCESSOR):
             await self._start(Kind.PROCESSOR, id_)
         for id_ in self._config.used(Kind.EXPORTER):
@@ -134,6 +136,13 @@ class Service:
             self.metrics.add(name, entered)
             self._stack.push_async_callback(self.metrics.remove, name)
         _log.info("started", component=name, **announcement(configured.config, entered))
+
+    async def _note_configuration(self) -> None:
+        """Tell every storage what bills, for its audit log, before the first usage under it comes."""
+        settings = billing_settings(self._config)
+        for id_ in self._config.used(Kind.EXTENSION):
+            if self._config.extensions[id_].factory.serves == "storage":
+                await self.components[Kind.EXTENSION, id_].note_configuration(settings)
 
     async def _open_metrics(self) -> None:
         name = f"{_NAME}::telemetry::metrics"

@@ -26,6 +26,7 @@ class Story:
     events: list[str] = field(default_factory=list)
     contexts: dict[str, Context] = field(default_factory=dict)
     problems: list[Mapping[str, str]] = field(default_factory=list)
+    settings: list[Mapping[str, object]] = field(default_factory=list)
 
 
 class Part:
@@ -41,6 +42,9 @@ class Part:
 
     async def on_leave(self) -> None:
         return None
+
+    async def note_configuration(self, settings: Mapping[str, object]) -> None:
+        self.story.settings.append(settings)
 
     async def __aenter__(self) -> Self:
         await self.on_enter()

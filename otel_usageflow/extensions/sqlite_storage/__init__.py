@@ -1,5 +1,6 @@
 """Extension `sqlite_storage`: the durable ledger in one SQLite file."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from pydantic import Field
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
+from otel_usageflow.extensions.sqlite_storage.keeper import AuditKeeper
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.reader import SqliteReader, open_reader
@@ -40,6 +42,7 @@ class SqliteStorage:
             report=lambda problem: context.health.report(context.id, problem),
             rolled_back=self._forget,
         )
+        self._keeper = AuditKeeper(self._writer, config.directory, context.clock)
 
     @staticmethod
     def reader(config: SqliteStorageConfig) -> AbstractContextManager[SqliteReader]:
@@ -57,6 +60,10 @@ class SqliteStorage:
         self._names.append(names)
         return SqliteLedger(self._writer, self._directory, names, book, window)
 
+    async def note_configuration(self, settings: Mapping[str, object]) -> None:
+        """Write into the audit log what decides about money, if it has changed; see `ledger.ledger.Storage`."""
+        await self._keeper.note_configuration(settings)
+
     async def __aenter__(self) -> Self:
         self._lock = lock(self._directory)
         try:
@@ -64,12 +71,14 @@ class SqliteStorage:
         except BaseException:
             self._lock.close()
             raise
+        self._keeper.start()
         _log.info("ledger_opened", file=self.where)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._keeper.stop()
         await self._writer.stop()
         if self._lock is not None:
             self._lock.close()
