@@ -239,6 +239,8 @@ CREATE TABLE adjustments (
   quantity NOT NULL,
   timestamp INTEGER NOT NULL,
   corrects INTEGER,
+  whole INTEGER NOT NULL,
+  origin TEXT NOT NULL,
   why TEXT NOT NULL,
   actor TEXT NOT NULL,
   asked_at REAL NOT NULL,
@@ -250,6 +252,8 @@ CREATE TABLE adjustments (
   message TEXT
 );
 CREATE INDEX asked_adjustments ON adjustments (adjustment_id) WHERE settled_at IS NULL;
+CREATE INDEX adjustments_of_event ON adjustments (corrects) WHERE corrects IS NOT NULL;
+CREATE INDEX event_of_adjustment ON adjustments (event_id) WHERE event_id IS NOT NULL;
 CREATE TABLE audit (
   entry INTEGER PRIMARY KEY,
   at REAL NOT NULL,
