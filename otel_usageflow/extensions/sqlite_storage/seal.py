@@ -1,9 +1,9 @@
 """Seals: digests in the audit log over what never changes again, so that a removed or altered row shows.
 
-Sealed are meter events as they were frozen, the first answer to each, and the names that rows refer to by number. Each
-seal covers a range of ids; ids have no gaps. Sums and counts of windows and records need none: they must agree with
-one another and with the meter events. What pruning has removed is told by its own entries, and what it left over of a
-sealed range is sealed again.
+Sealed are meter events as they were frozen, the first answer to each, and the names that rows refer to by number.
+Each seal covers a range of ids; ids have no gaps. Sums and counts of windows and records need none: they must agree
+with one another and with the meter events. What pruning has removed is told by its own entries, and what it left over
+of a sealed range is sealed again.
 
 The digest is SHA-256 over the rows in the order of their ids, each as JSON in one line.
 """
@@ -35,8 +35,8 @@ _ROWS = {
     "origins": "SELECT origin_id, policy, source FROM origins WHERE origin_id BETWEEN ? AND ? ORDER BY 1",
     "series": "SELECT series_id, meter_id, metadata_field, user, payload FROM series "
     "WHERE series_id BETWEEN ? AND ? ORDER BY 1",
-    "meter_events": "SELECT event_id, account_id, event_name, customer, payload, value, timestamp, record_key, requests, "
-    "part, parts, frozen_at FROM meter_events WHERE event_id BETWEEN ? AND ? ORDER BY 1",
+    "meter_events": "SELECT event_id, account_id, event_name, customer, payload, value, timestamp, record_key, "
+    "requests, part, parts, frozen_at FROM meter_events WHERE event_id BETWEEN ? AND ? ORDER BY 1",
     "answers": f"SELECT e.event_id, {_FIRST_ANSWER} FROM meter_events e "
     "LEFT JOIN answers a ON a.event_id = e.event_id AND a.number = 1 WHERE e.event_id BETWEEN ? AND ? ORDER BY 1",
 }
@@ -126,7 +126,7 @@ def in_force(connection: sqlite3.Connection) -> dict[tuple[str, int], Seal]:
 
 
 def pruned(connection: sqlite3.Connection, after: int = 0) -> list[tuple[int, int, int]]:
-    """(first id, last id, how many of these) of the meter events that pruning has removed, by entries after `after`."""
+    """(first id, last id, how many of these) of meter events that pruning has removed, by entries after `after`."""
     return [
         (int(told["first_event"]), int(told["last_event"]), int(told["events"]))
         for _, told in _entries(connection, PRUNED, after)
