@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from otel_usageflow.ledger.doubt import Doubts
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
@@ -52,6 +53,10 @@ class Waiting(NamedTuple):
 
 class Ledger(Protocol):
     """The book of one exporter: charges, windows, meter events, quarantine and the customer directory."""
+
+    @property
+    def doubts(self) -> Doubts:
+        """What sending left open, and what Stripe reports late."""
 
     async def commit(self, batch: UsageBatch, now: float) -> Committed:
         """Take usage. What is there already is not taken twice."""

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from otel_usageflow.extensions.sqlite_storage import customers, events, windows
 from otel_usageflow.extensions.sqlite_storage.commit import commit_usage
+from otel_usageflow.extensions.sqlite_storage.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
@@ -36,6 +37,7 @@ class SqliteLedger:
         self._window = window
         self._resume: dict[int, windows.Place] = {}
         self._sealed = False
+        self.doubts = SqliteDoubts(self._run, self._look, names, book)
 
     async def commit(self, batch: UsageBatch, now: float) -> Committed:
         """Take usage. What is there already is not taken twice."""
