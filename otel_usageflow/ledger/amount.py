@@ -18,6 +18,11 @@ def add(left: Quantity, right: Quantity) -> Quantity:
     return normal(_EXACT.add(Decimal(left), Decimal(right)))
 
 
+def negative(value: Quantity) -> Quantity:
+    """The amount with the other sign, exactly."""
+    return -value if isinstance(value, int) else normal(value.copy_negate())
+
+
 def normal(value: Quantity) -> Quantity:
     """The same amount as an int when it is whole, else as a Decimal without trailing zeros."""
     if isinstance(value, int):

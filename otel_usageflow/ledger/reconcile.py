@@ -5,11 +5,11 @@ too recent for Stripe's summaries is no difference. Sums are compared exactly, b
 Stripe tells its sums as floats.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.freeze import Formula
@@ -67,6 +67,14 @@ class Pair(NamedTuple):
     account: str
     event_name: str
     customer: str
+
+
+class Only(NamedTuple):
+    """Which pairs to look at; None: all."""
+
+    account: str | None = None
+    event_name: str | None = None
+    customer: str | None = None
 
 
 class Tally(NamedTuple):
@@ -182,12 +190,7 @@ class Difference:
     @property
     def difference(self) -> Quantity:
         """How much more Stripe has."""
-        return amount.add(self.stripe, negative(self.ledger))
-
-
-def negative(value: Quantity) -> Quantity:
-    """The amount with the other sign, exactly."""
-    return -value if isinstance(value, int) else amount.normal(value.copy_negate())
+        return amount.add(self.stripe, amount.negative(self.ledger))
 
 
 def expected(formula: Formula, tally: Tally) -> Quantity:
@@ -296,7 +299,7 @@ def _weight(formula: Formula, event: EventFact) -> Decimal:
 
 
 def _gap(stripe: Quantity, ledger: Quantity) -> Decimal:
-    return Decimal(amount.add(stripe, negative(ledger)))
+    return Decimal(amount.add(stripe, amount.negative(ledger)))
 
 
 def _tolerance(formula: Formula, made: Tally) -> Decimal:
@@ -304,3 +307,37 @@ def _tolerance(formula: Formula, made: Tally) -> Decimal:
     if formula is Formula.COUNT or (made.whole and made.magnitude < _FLOAT_HOLDS):
         return Decimal(0)
     return Decimal(made.magnitude * (made.events + 2)) / _FLOAT_HOLDS
+
+
+HOUR, A_DAY = 3_600, 86_400
+
+
+class Stretch(NamedTuple):
+    """A time that is compared in steps of `width` seconds, an hour or a day, as Stripe sums it."""
+
+    start: int
+    end: int
+    width: int
+
+
+def stretches(since: int, until: int) -> list[Stretch]:
+    """Cut a time into whole UTC days, and hours before and after them. Bounds are moved outwards to the hour."""
+    since, until = since - since % HOUR, until + -until % HOUR
+    first_day, last_day = since + -since % A_DAY, until - until % A_DAY
+    if first_day >= last_day:
+        return [Stretch(since, until, HOUR)] if since < until else []
+    cut = [Stretch(since, first_day, HOUR), Stretch(first_day, last_day, A_DAY), Stretch(last_day, until, HOUR)]
+    return [one for one in cut if one.start < one.end]
+
+
+class LedgerSums(Protocol):
+    """What comparing reads from a ledger: from the meter events alone, never in the writer's way."""
+
+    async def beginning(self) -> int | None:
+        """The moment (unix seconds) from which on the ledger has every meter event; None if it has none."""
+
+    async def tallies(self, stretch: Stretch, only: Only) -> Mapping[Pair, Mapping[int, Tally]]:
+        """Pair -> start of a step -> what is expected; steps without events are missing. Without `Tally.last`."""
+
+    async def facts(self, pair: Pair, start: int, end: int) -> Facts:
+        """Every meter event of a stretch, in the order in which Stripe took them."""

@@ -1,0 +1,160 @@
+"""Reading for reconciling: what Stripe must have counted, summed from the meter events alone.
+
+It looks at no other sum of the ledger, so that a mistake in those shows.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from otel_usageflow.extensions.sqlite_storage import exact
+from otel_usageflow.ledger import amount
+from otel_usageflow.ledger.reconcile import EventFact, Facts, Only, Pair, Stretch, Tally, role_of
+from otel_usageflow.ledger.states import EventState
+from otel_usageflow.model.usage import Quantity
+
+T = TypeVar("T")
+
+_BOOK = "e.account_id IN (SELECT account_id FROM accounts WHERE book = :book)"
+_ONLY = """(:account IS NULL OR a.account = :account) AND (:event_name IS NULL OR e.event_name = :event_name)
+           AND (:customer IS NULL OR e.customer = :customer)"""
+_MENDING = "EXISTS (SELECT 1 FROM adjustments m WHERE m.event_id = e.event_id AND m.origin = 'reconcile')"
+_CANCELLING = """EXISTS (SELECT 1 FROM adjustments c WHERE c.corrects = e.event_id
+                         AND c.state IN ('cancelling', 'unclear'))"""
+# An event that was refused, given back or not sent yet says nothing about how far Stripe's summaries are.
+_CHANGED = "CASE WHEN e.state IN (2, 7) THEN e.settled_at WHEN e.state = 1 THEN e.first_attempt_at ELSE 0 END"
+
+_TALLIES = f"""
+SELECT account, event_name, customer, step, {exact.columns("amount")}, count(amount),
+       total(abs(CAST(amount AS REAL))), coalesce(max(instr(amount, '.')), 0), max(changed)
+FROM (
+  SELECT a.account, e.event_name, e.customer, (e.timestamp - :start) / :width AS step, {_CHANGED} AS changed,
+    CASE WHEN e.state != {int(EventState.ACCEPTED)} OR {_MENDING} THEN NULL
+              WHEN instr(e.value, '.') OR length(e.value) > 15 THEN e.value ELSE CAST(e.value AS INTEGER) END AS amount
+  FROM meter_events e JOIN accounts a USING (account_id)
+  WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY}
+)
+GROUP BY account, event_name, customer, step
+"""
+_FACTS = f"""
+SELECT e.identifier, e.value, e.timestamp, e.state, coalesce({_CHANGED}, 0), {_CANCELLING}, {_MENDING},
+       e.state IN (3, 5, 6) AND e.settled_at IS NOT NULL
+FROM meter_events e JOIN accounts a USING (account_id)
+WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY} ORDER BY e.settled_at, e.event_id
+"""
+# Stripe looks at an event some time after it took it, so a report may be about whatever was taken shortly before.
+_LATE_REFUSALS = f"""
+SELECT count(*) FROM error_reports r JOIN accounts a USING (account_id)
+WHERE r.settled_at IS NULL AND a.book = :book AND a.account = :account AND r.event_name IN (:event_name, '')
+  AND EXISTS (SELECT 1 FROM meter_events e WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK}
+              AND e.event_name = :event_name AND e.customer = :customer AND e.state = {int(EventState.ACCEPTED)}
+              AND e.first_attempt_at <= r.validation_end AND e.settled_at >= r.validation_start - 3600)
+"""
+_OPEN_SAMPLES = f"""
+SELECT count(*) FROM error_samples s JOIN meter_events e USING (event_id) JOIN accounts a USING (account_id)
+WHERE s.settled_at IS NULL AND e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY}
+"""
+_OPEN_CORRECTIONS = f"""
+SELECT count(*) FROM adjustments e JOIN accounts a USING (account_id)
+WHERE e.settled_at IS NULL AND e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY}
+"""
+_NEXT = f"""
+SELECT DISTINCT a.account, e.event_name, e.customer, coalesce(r.at, 0)
+FROM meter_events e JOIN accounts a USING (account_id)
+LEFT JOIN reconciled r ON r.account_id = e.account_id AND r.event_name = e.event_name AND r.customer = e.customer
+WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} ORDER BY 4, 1, 2, 3 LIMIT :limit
+"""
+
+
+class Look(Protocol):
+    """Runs a read on one consistent state of the ledger."""
+
+    def __call__(self, read: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]:
+        """What it returns, once it is read."""
+
+
+class SqliteSums:
+    """A `LedgerSums` of one book."""
+
+    def __init__(self, look: Look, book: str) -> None:
+        self._look = look
+        self._book = book
+
+    async def beginning(self) -> int | None:
+        """The moment from which on the ledger has every meter event; None if it has none."""
+        return await self._look(lambda connection: beginning(connection, self._book))
+
+    async def tallies(self, stretch: Stretch, only: Only) -> Mapping[Pair, Mapping[int, Tally]]:
+        """Pair -> start of a step -> what is expected."""
+        return await self._look(lambda connection: tallies(connection, self._book, stretch, only))
+
+    async def facts(self, pair: Pair, start: int, end: int) -> Facts:
+        """Every meter event of a stretch."""
+        return await self._look(lambda connection: facts(connection, self._book, pair, start, end))
+
+    async def next_pairs(self, start: int, end: int, limit: int) -> list[Pair]:
+        """Pairs with events in a stretch, the one whose comparison is longest ago first."""
+        return await self._look(lambda connection: next_pairs(connection, self._book, start, end, limit))
+
+
+def beginning(connection: sqlite3.Connection, book: str) -> int | None:
+    """The moment from which on the ledger has every meter event of a book."""
+    row = connection.execute(
+        f"SELECT e.timestamp FROM meter_events e WHERE {_BOOK} ORDER BY e.timestamp LIMIT 1", {"book": book}
+    ).fetchone()
+    if row is None:
+        return None
+    (pruned,) = connection.execute("SELECT pruned_to FROM ledger").fetchone()
+    return max(int(row[0]), int(pruned))
+
+
+def tallies(connection: sqlite3.Connection, book: str, stretch: Stretch, only: Only) -> dict[Pair, dict[int, Tally]]:
+    """What is expected of each pair in each step, from what is accepted now."""
+    asked = {**stretch._asdict(), **only._asdict(), "book": book}
+    found: dict[Pair, dict[int, Tally]] = {}
+    for account, name, customer, step, *sums, events, magnitude, point, changed in connection.execute(
+        _TALLIES, asked
+    ):
+        made = Tally(exact.total(*sums), events, 0, magnitude, not point, changed or 0.0)
+        found.setdefault(Pair(account, name, customer), {})[stretch.start + step * stretch.width] = made
+    return found
+
+
+def facts(connection: sqlite3.Connection, book: str, pair: Pair, start: int, end: int) -> Facts:
+    """All that is known of one pair in a stretch of time."""
+    asked = {**pair._asdict(), "book": book, "start": start, "end": end}
+
+    def count(query: str) -> int:
+        (number,) = connection.execute(query, asked).fetchone()
+        return int(number)
+
+    return Facts(
+        [_fact(row) for row in connection.execute(_FACTS, asked)],
+        late_refusals=count(_LATE_REFUSALS) + count(_OPEN_SAMPLES),
+        open_corrections=count(_OPEN_CORRECTIONS),
+    )
+
+
+def _fact(row: Sequence[Any]) -> EventFact:
+    identifier, value, timestamp, state, changed, cancelling, mending, refused = row
+    role = role_of(EventState(state), cancelling=bool(cancelling), mending=bool(mending))
+    return EventFact(identifier, amount.restored(value), timestamp, role, changed, bool(refused))
+
+
+def next_pairs(connection: sqlite3.Connection, book: str, start: int, end: int, limit: int) -> list[Pair]:
+    """Pairs with events in a stretch, the one whose comparison is longest ago first."""
+    asked = {"book": book, "start": start, "end": end, "limit": limit}
+    return [Pair(*row[:3]) for row in connection.execute(_NEXT, asked)]
+
+
+def note(
+    connection: sqlite3.Connection, book: str, pair: Pair, at: float, since: int, until: int, difference: Quantity
+) -> None:
+    """Remember that a pair was compared, and what came out."""
+    connection.execute(
+        """INSERT INTO reconciled
+           SELECT account_id, ?, ?, ?, ?, ?, ? FROM accounts WHERE book = ? AND account = ?
+           ON CONFLICT (account_id, event_name, customer) DO UPDATE SET
+             at = excluded.at, since = excluded.since, until = excluded.until, difference = excluded.difference""",
+        (pair.event_name, pair.customer, at, since, until, amount.stored(difference), book, pair.account),
+    )
