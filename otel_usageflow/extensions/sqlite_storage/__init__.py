@@ -16,6 +16,8 @@ from otel_usageflow.extensions.sqlite_storage.keeper import AuditKeeper
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.reader import SqliteReader, open_reader
+from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
+from otel_usageflow.extensions.sqlite_storage.upkeep import Upkeep
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 
 _log = structlog.get_logger(__name__)
@@ -43,11 +45,18 @@ class SqliteStorage:
             rolled_back=self._forget,
         )
         self._keeper = AuditKeeper(self._writer, config.directory, context.clock)
+        self._indexed = Indexed()
+        self._upkeep = Upkeep(self._writer, config.directory, self._indexed, context.clock)
 
     @staticmethod
     def reader(config: SqliteStorageConfig) -> AbstractContextManager[SqliteReader]:
         """Reports from the ledger of this configuration, whether or not the service runs."""
         return open_reader(config.directory)
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """What is done in the background, to be done at once."""
+        return self._upkeep
 
     @property
     def where(self) -> str:
@@ -58,7 +67,7 @@ class SqliteStorage:
         """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""
         names = Names(book)
         self._names.append(names)
-        return SqliteLedger(self._writer, self._directory, names, book, window)
+        return SqliteLedger(self._writer, self._directory, names, self._indexed, book, window)
 
     async def note_configuration(self, settings: Mapping[str, object]) -> None:
         """Write into the audit log what decides about money, if it has changed; see `ledger.ledger.Storage`."""
@@ -71,6 +80,12 @@ class SqliteStorage:
         except BaseException:
             self._lock.close()
             raise
+        try:
+            await self._upkeep.start()
+        except BaseException:
+            await self._writer.stop()
+            self._lock.close()
+            raise
         self._keeper.start()
         _log.info("ledger_opened", file=self.where)
         return self
@@ -79,6 +94,7 @@ class SqliteStorage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._keeper.stop()
+        await self._upkeep.stop()
         await self._writer.stop()
         if self._lock is not None:
             self._lock.close()

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from otel_usageflow.extensions.sqlite_storage import nesting
+from otel_usageflow.extensions.sqlite_storage import nesting, trace_index
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import STRIPE_PAST, charge_key, window_start
@@ -60,13 +60,25 @@ class _Unbillable(NamedTuple):
 
 
 def commit_usage(
-    connection: sqlite3.Connection, names: Names, batch: UsageBatch, window: int, now: float
+    connection: sqlite3.Connection,
+    names: Names,
+    batch: UsageBatch,
+    window: int,
+    now: float,
+    indexed: trace_index.Indexed | None = None,
 ) -> Committed:
-    """File the batch's records. `window` is the length of windows in seconds, `now` unix seconds."""
+    """File the batch's records. `window` is the length of windows in seconds, `now` unix seconds.
+
+    `indexed` is how far the index of traces reaches, for the service, which knows it.
+    """
     records = nesting.settle_nesting(connection, batch, now)
-    (seq,) = connection.execute("UPDATE ledger SET seq = seq + 1 RETURNING seq").fetchone()
-    billable, unbillable = _sort_out(connection, names, records, now)
+    seq, pruned_to = connection.execute("UPDATE ledger SET seq = seq + 1 RETURNING seq, pruned_to").fetchone()
+    # What was pruned would not be recognised. So nothing of that time is billed any more, whatever the clock says.
+    oldest = max(now - STRIPE_PAST, pruned_to)
+    billable, unbillable = _sort_out(connection, names, records, oldest)
     new = _insert(connection, list(billable.values()), seq)
+    if billable and (indexed is None or min(billable) < indexed.key):
+        trace_index.outdate(connection, (f.key for f in new))
     _resolve_quarantine(connection, new, now)
     _add_to_windows(connection, new, window, seq)
     quarantined = _quarantine(connection, unbillable, now)
@@ -75,10 +87,10 @@ def commit_usage(
 
 
 def _sort_out(
-    connection: sqlite3.Connection, names: Names, records: Iterable[UsageRecord], now: float
+    connection: sqlite3.Connection, names: Names, records: Iterable[UsageRecord], oldest: float
 ) -> tuple[dict[bytes, _Filed], list[_Unbillable]]:
-    """Give every record its numbers, and tell the billable from the unbillable."""
-    oldest_ns = int((now - STRIPE_PAST) * 1_000_000_000)
+    """Give every record its numbers, and tell the billable from the unbillable, as what is older than `oldest`."""
+    oldest_ns = int(oldest * 1_000_000_000)
     billable: dict[bytes, _Filed] = {}
     unbillable: list[_Unbillable] = []
     for record in records:
@@ -161,5 +173,7 @@ def _quarantine(connection: sqlite3.Connection, unbillable: Iterable[_Unbillable
             continue
         quantity = None if record.quantity is None else amount.stored(record.quantity)
         row = (key, series_id, origin_id, record.at_ns, quantity, reason, json.dumps(record.seen), now)
-        added[reason] += connection.execute(_QUARANTINE, row).rowcount
+        if connection.execute(_QUARANTINE, row).rowcount:
+            added[reason] += 1
+            trace_index.outdate(connection, [key])
     return +added

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 
+from otel_usageflow.extensions.sqlite_storage import trace_index
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import MINUTE, first_key, trace_of, window_start
 from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage, ExplainedWindow
@@ -24,18 +25,14 @@ _SECOND = 1_000_000_000
 
 def explain_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[ExplainedUsage]:
     """Everything that the ledger knows of a trace, in the order of time."""
-    records = connection.execute(
-        f"SELECT r.key, r.at_ns, r.quantity, r.seq, r.series_id, {_WHO} FROM records r {_NAMES} "
-        "WHERE substr(r.key, 5, 16) = ?",
-        (trace_id,),
-    )
-    found = [_explain_record(connection, row) for row in records.fetchall()]
-    kept = connection.execute(
-        f"SELECT q.key, q.at_ns, q.quantity, q.reason, q.seen, {_WHO} FROM quarantine q {_NAMES} "
-        "WHERE substr(q.key, 5, 16) = ? AND q.resolved_at IS NULL",
-        (trace_id,),
-    )
-    found.extend(_explain_quarantined(row) for row in kept.fetchall())
+    keys = trace_index.find(connection, trace_id)
+    record = f"SELECT r.key, r.at_ns, r.quantity, r.seq, r.series_id, {_WHO} FROM records r {_NAMES} WHERE r.key = ?"
+    kept = f"""SELECT q.key, q.at_ns, q.quantity, q.reason, q.seen, {_WHO} FROM quarantine q {_NAMES}
+               WHERE q.key = ? AND q.resolved_at IS NULL"""
+    found = []
+    for key in keys:
+        found += [_explain_record(connection, row) for row in connection.execute(record, (key,)).fetchall()]
+        found += [_explain_quarantined(row) for row in connection.execute(kept, (key,)).fetchall()]
     return sorted(found, key=lambda usage: (usage.ended_at, usage.span_id, usage.event_name))
 
 

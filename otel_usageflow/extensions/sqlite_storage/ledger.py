@@ -1,6 +1,7 @@
 """The ledger on SQLite: every method hands one change to the writer and waits until it is on the disk.
 
-What only reads, and may read much, does so in a thread on a connection of its own, and never keeps the writer waiting.
+What only reads, and may read much, does so in a thread on a connection of its own, and never keeps the writer
+waiting.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from otel_usageflow.extensions.sqlite_storage.commit import commit_usage
 from otel_usageflow.extensions.sqlite_storage.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.ledger import Committed, CustomerChange, DirectoryState, Waiting
@@ -29,10 +31,13 @@ T = TypeVar("T")
 class SqliteLedger:
     """One exporter's book in the database. See `ledger.ledger.Ledger` for what the methods promise."""
 
-    def __init__(self, writer: Writer, directory: Path, names: Names, book: str, window: int) -> None:
+    def __init__(
+        self, writer: Writer, directory: Path, names: Names, indexed: Indexed, book: str, window: int
+    ) -> None:
         self._writer = writer
         self._directory = directory
         self._names = names
+        self._indexed = indexed
         self._book = book
         self._window = window
         self._resume: dict[int, windows.Place] = {}
@@ -46,7 +51,7 @@ class SqliteLedger:
             self._sealed = True
         weight = len(batch.records) + len(batch.unflagged)
         committed = await self._writer.run(
-            lambda c: commit_usage(c, self._names, batch, self._window, now), weight=max(weight, 1)
+            lambda c: commit_usage(c, self._names, batch, self._window, now, self._indexed), weight=max(weight, 1)
         )
         reached("commit: durable")
         return committed

@@ -13,6 +13,7 @@ Only spans without the flag pay for this; the processor has resolved what came i
 import sqlite3
 from collections.abc import Sequence
 
+from otel_usageflow.extensions.sqlite_storage import trace_index
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import charge_key, window_start
 from otel_usageflow.ledger.states import EventState
@@ -111,5 +112,6 @@ def _take_back(connection: sqlite3.Connection, key: bytes, now: float) -> bool:
                 (amount.stored(less), length, start, series_id, first_seq),
             )
             connection.execute("UPDATE records SET quantity = NULL WHERE key = ?", (key,))
+            trace_index.outdate(connection, [key])
             return True
     return False
