@@ -76,6 +76,8 @@ class FreezeRules:
     meters: Mapping[tuple[str, str], Formula | Reason]
     listed: Set[tuple[str, str]]
     busy: Callable[[Lane], bool]
+    copied_seq: int = 0
+    """The last commit of the copy that this ledger was restored from: its usage may have been sent since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Draft:
     part: int = 0
     """0, or the number of a further part of an amount with too many digits for one value."""
     parts: int = 1
+    perhaps_sent: bool = False
+    """Its usage was in a copy that this ledger was restored from."""
 
 
 @dataclass(slots=True)
@@ -158,6 +162,7 @@ def _freeze_lane(lane: Lane, waiting: list[DueWindow], rules: FreezeRules, made:
         window
         for window in waiting
         if window.payload == first.payload
+        and (window.last_seq <= rules.copied_seq) == (first.last_seq <= rules.copied_seq)
         and window.start // MINUTE == first.start // MINUTE
         and window.start + window.length - first.start <= max(rules.max_window, first.length)
     ]
@@ -189,6 +194,7 @@ def _freeze_lane(lane: Lane, waiting: list[DueWindow], rules: FreezeRules, made:
                 windows=tuple(merged) if number == 0 else (),
                 part=number,
                 parts=len(pieces),
+                perhaps_sent=first.last_seq <= rules.copied_seq,
             )
         )
 

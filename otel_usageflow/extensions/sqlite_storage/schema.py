@@ -197,6 +197,8 @@ CREATE TABLE cursors (
 
 _V2 = """
 ALTER TABLE ledger ADD COLUMN pruned_to INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ledger ADD COLUMN copied_seq INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE ledger ADD COLUMN copied_at REAL NOT NULL DEFAULT 0;
 ALTER TABLE meter_events ADD COLUMN part INTEGER NOT NULL DEFAULT 0;
 UPDATE meter_events SET part = CAST(substr(identifier, instr(identifier, '_p') + 2) AS INTEGER)
   WHERE parts > 1 AND instr(identifier, '_p') > 0;

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from otel_usageflow.extensions.sqlite_storage import daily, events
+from otel_usageflow.extensions.sqlite_storage import copies, daily, events
 from otel_usageflow.ledger import amount
-from otel_usageflow.ledger.charge import first_key
+from otel_usageflow.ledger.charge import MINUTE, first_key
 from otel_usageflow.ledger.freeze import (
     DueWindow,
     FiledRecord,
@@ -22,6 +22,8 @@ from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.usage import Reason
 
+DISCARDED = -2
+"""In place of an event id: somebody decided that the window is not billed."""
 ONE_BY_ONE = -1
 """In place of an event id: the window's records have events of their own, but for those that count as nothing."""
 
@@ -58,7 +60,8 @@ def freeze(
     """
     frozen: list[MeterEvent] = []
     taken: set[Lane] = set()
-    rules = _excluding(rules, taken)
+    copied_seq, copied_at = copies.copied(connection)
+    rules = replace(_excluding(rules, taken), copied_seq=copied_seq)
     meters = _meters(connection, book, rules)
     for length in _lengths(connection):
         latest = int(rules.now) - (0 if rules.one_by_one and length == 1 else length)
@@ -69,7 +72,7 @@ def freeze(
             rows = connection.execute(_DUE.format(meters=meters), (length, latest, *place, _PAGE)).fetchall()
             windows = [_window(row) for row in rows]
             made = plan(windows, _customers(connection, book, windows), rules)
-            new = _write(connection, book, made, rules.now, limit - len(frozen))
+            new = _write(connection, book, made, rules, copied_at, limit - len(frozen))
             frozen.extend(new)
             taken.update(event.lane for event in new)
             if len(rows) < _PAGE:
@@ -141,12 +144,18 @@ def _customers(
     return found
 
 
-def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float, limit: int) -> list[MeterEvent]:
+def _write(
+    connection: sqlite3.Connection, book: str, made: Plan, rules: FreezeRules, copied_at: float, limit: int
+) -> list[MeterEvent]:
     """Write a plan down; windows of many records wait when there are events enough."""
-    frozen = []
+    frozen: list[MeterEvent] = []
+    now = rules.now
     for draft in made.drafts:
         event = events.write(connection, book, draft, now)
-        frozen.append(event)
+        if draft.perhaps_sent:
+            copies.as_unknown(connection, event, copied_at, now)
+        else:
+            frozen.append(event)
         _archive(connection, draft.windows, event.event_id)
     _archive(connection, made.zero, 0)
     daily.count_nothing(connection, ((w.start, w.series_id, w.requests) for w in made.zero), 1)
@@ -155,7 +164,10 @@ def _write(connection: sqlite3.Connection, book: str, made: Plan, now: float, li
             break
         records = _records(connection, window)
         drafts = draft_records(lane, window, records, formula)
-        frozen.extend(events.write(connection, book, draft, now) for draft in drafts)
+        new = [events.write(connection, book, draft, now) for draft in drafts]
+        if window.last_seq <= rules.copied_seq:
+            new = [copies.as_uncertain(connection, event, copied_at) for event in new]
+        frozen.extend(new)
         _archive(connection, [window], ONE_BY_ONE)
         without_event = sum(not makes_event(record, formula) for record in records)
         connection.execute(
@@ -195,6 +207,33 @@ def reopen(connection: sqlite3.Connection, series_id: int, reasons: Sequence[Rea
         (series_id, *reasons),
     )
     connection.execute(f"DELETE FROM held_windows {which}", (series_id, *reasons))
+
+
+def reopen_one(connection: sqlite3.Connection, place: tuple[int, int, int, int]) -> None:
+    """Open one held window: length, start, series, first commit."""
+    connection.execute(
+        f"INSERT INTO open_windows ({_COLUMNS}, sealed) SELECT {_COLUMNS}, 1 FROM held_windows {_PLACE}", place
+    )
+    connection.execute(f"DELETE FROM held_windows {_PLACE}", place)
+
+
+def discard_one(connection: sqlite3.Connection, place: tuple[int, int, int, int]) -> None:
+    """Set one held window aside for good: nobody is billed for it."""
+    connection.execute(f"INSERT INTO windows SELECT {_COLUMNS}, {DISCARDED} FROM held_windows {_PLACE}", place)
+    connection.execute(f"DELETE FROM held_windows {_PLACE}", place)
+
+
+def seal_series(connection: sqlite3.Connection, series_id: int, second: int) -> None:
+    """Let the windows of a series around a second take no more records.
+
+    To be done before records are put there out of turn, in a window of their own: the commits of a window that went
+    on collecting would span theirs.
+    """
+    for length in _lengths(connection):
+        connection.execute(
+            "UPDATE open_windows SET sealed = 1 WHERE length = ? AND start > ? AND start <= ? AND series_id = ?",
+            (length, second - MINUTE, second, series_id),
+        )
 
 
 def _records(connection: sqlite3.Connection, window: DueWindow) -> list[FiledRecord]:
