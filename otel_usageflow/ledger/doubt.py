@@ -128,15 +128,18 @@ class Doubts(Protocol):
         """
 
     async def report_cursor(self, account: str) -> str | None:
-        """Stripe's `created` of the last report that was read, as Stripe wrote it."""
+        """Stripe's `created` of the last report that was read, as RFC 3339; at first when the first event was made.
+
+        None where there are no events either.
+        """
 
     async def take_reports(
         self, account: str, reports: Sequence[ErrorReport], created: str | None, now: float
     ) -> Read:
         """Take reports, those that are there already only once, and remember up to where they were read."""
 
-    async def apply_reports(self, account: str, now: float) -> list[Rejected]:
-        """Take back the events that reports name, once they have an answer."""
+    async def apply_reports(self, account: str, now: float) -> tuple[list[Rejected], bool]:
+        """Take back the events that reports name, once they have an answer; whether some still wait for that."""
 
     async def close_report(self, report: OpenReport, now: float) -> None:
         """Nothing more is to be found for a report."""

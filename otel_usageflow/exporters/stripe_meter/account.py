@@ -55,6 +55,10 @@ class Account:
         known = self._meters or {}
         return known.get(event_name) or Meter(event_name, Formula.SUM, active=True)
 
+    def event_names_by_meter(self) -> dict[str, str]:
+        """Meter id -> event name."""
+        return {meter.id: name for name, meter in (self._meters or {}).items()}
+
     def feedings(self) -> dict[tuple[str, str], Formula | Reason]:
         """How each event name is fed now; without an entry it is not known yet."""
         if self._meters is None:

@@ -30,6 +30,7 @@ StripeFailure = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError,
 """What a call can raise. The client wraps most, but not an answer that breaks off in the middle."""
 
 PAGE = 100
+_REPORTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
 _CHANGES = ["customer.created", "customer.updated", "customer.deleted"]
 
 
@@ -70,6 +71,7 @@ class StripeApi:
     """Stripe, seen from one exporter. `account` is empty for the key's own account everywhere."""
 
     def __init__(self, client: stripe.StripeClient) -> None:
+        self._client = client
         self._v1 = client.v1
 
     async def create_meter_event(self, event: MeterEvent, meter: Meter) -> str:
@@ -131,6 +133,29 @@ class StripeApi:
             if not page.has_more or not page.data:
                 return
             params = {**params, "starting_after": page.data[-1].id}
+
+    async def error_reports(self, account: str, since: str) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """Error reports about meter events since a moment (RFC 3339), page by page, newest first; maybe thin."""
+        options = _in_context(account)
+        params: Any = {"types": _REPORTS, "created": {"gte": since}, "limit": PAGE}
+        with _only_from_stripe():
+            page: Any = await self._client.v2.core.events.list_async(params, options)
+        while True:
+            with _only_from_stripe():
+                reports, following = [item.to_dict() for item in page.data], page.next_page_url
+            yield reports
+            if not following:
+                return
+            with _only_from_stripe():
+                answer = await self._client.raw_request_async("get", following, **options)
+                page = self._client.deserialize(answer, api_mode="V2")
+
+    async def error_report(self, account: str, report: str) -> Mapping[str, Any]:
+        """One error report with its data."""
+        with _only_from_stripe():
+            event = await self._client.v2.core.events.retrieve_async(report, None, _in_context(account))
+            facts: Mapping[str, Any] = event.to_dict()
+        return facts
 
     async def customers(self, account: str) -> AsyncIterator[list[Customer]]:
         """All customers, page by page, newest first."""
@@ -222,6 +247,11 @@ def _only_from_stripe() -> Iterator[None]:
 
 def _on(account: str, **options: str) -> Any:
     return {**options, "stripe_account": account} if account else options
+
+
+def _in_context(account: str) -> Any:
+    """The same for v2, which names accounts by their context."""
+    return {"stripe_context": account} if account else {}
 
 
 def _quoted(text: str) -> str:

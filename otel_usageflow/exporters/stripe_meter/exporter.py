@@ -1,7 +1,7 @@
 """The exporter: usage goes into the ledger and is acknowledged; from there it goes to Stripe in its own time."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -16,7 +16,11 @@ from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+from otel_usageflow.exporters.stripe_meter.doubts import Settler
 from otel_usageflow.exporters.stripe_meter.measurements import attempts
+from otel_usageflow.exporters.stripe_meter.reports import Reports
+from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
+from otel_usageflow.exporters.stripe_meter.summaries import Summaries
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
@@ -32,8 +36,9 @@ _PATIENCE_AT_START = 5.0
 class StripeMeterExporter:
     """Bills usage through Stripe meter events."""
 
-    def __init__(self, config: StripeMeterConfig, context: Context) -> None:
+    def __init__(self, config: StripeMeterConfig, context: Context, rhythm: Rhythm = RHYTHM) -> None:
         self._config = config
+        self._rhythm = rhythm
         self._id = context.id
         self._now = context.clock
         storage: Storage = context.extensions[config.sending_queue.storage]
@@ -88,8 +93,27 @@ class StripeMeterExporter:
                 asyncio.create_task(account.follow(), name=f"{self._id} {account.name or 'own'} account")
                 for account in self._accounts.values()
             ),
+            *self._look_back(self._api),
         ]
         return self
+
+    def _look_back(self, api: StripeApi) -> Iterator[asyncio.Task[None]]:
+        """What follows up on events that were sent: Stripe's late reports, and what its summaries show."""
+        doubts, summaries = self._ledger.doubts, Summaries(api)
+        for account in self._accounts.values():
+            reports = Reports(
+                api,
+                doubts,
+                account.name,
+                account.event_names_by_meter,
+                lambda: self._sender.counts["accepted"],
+                self._now,
+                self._rhythm,
+            )
+            settler = Settler(doubts, summaries, account, self._now, self._rhythm, reports.are_read)
+            where = f"{self._id} {account.name or 'own'}"
+            yield asyncio.create_task(reports.follow(), name=f"{where} reports")
+            yield asyncio.create_task(settler.follow(), name=f"{where} doubts")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

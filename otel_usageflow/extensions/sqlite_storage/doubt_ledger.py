@@ -58,8 +58,8 @@ class SqliteDoubts:
         """Take reports, those that are there already only once, and remember up to where they were read."""
         return await self._change(lambda c: reports.take(c, self._names.account(c, account), found, created, now))
 
-    async def apply_reports(self, account: str, now: float) -> list[Rejected]:
-        """Take back the events that reports name, once they have an answer."""
+    async def apply_reports(self, account: str, now: float) -> tuple[list[Rejected], bool]:
+        """Take back the events that reports name, once they have an answer; whether some still wait for that."""
         return await self._change(lambda c: reports.apply(c, self._names.account(c, account), now))
 
     async def close_report(self, report: OpenReport, now: float) -> None:

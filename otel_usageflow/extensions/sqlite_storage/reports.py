@@ -16,8 +16,14 @@ _NOT_OURS = 0
 
 
 def cursor(connection: sqlite3.Connection, account_id: int) -> str | None:
-    """Stripe's `created` of the last report that was read, as Stripe wrote it; None before the first."""
+    """Stripe's `created` of the last report that was read; before the first, when the first event was made."""
     row = connection.execute("SELECT created FROM report_cursors WHERE account_id = ?", (account_id,)).fetchone()
+    if row is None:
+        row = connection.execute(
+            "SELECT strftime('%Y-%m-%dT%H:%M:%SZ', frozen_at, 'unixepoch') FROM meter_events WHERE account_id = ? "
+            "ORDER BY event_id LIMIT 1",
+            (account_id,),
+        ).fetchone()
     return None if row is None else str(row[0])
 
 
@@ -63,8 +69,10 @@ def take(
     return Read(ours, others, more)
 
 
-def apply(connection: sqlite3.Connection, account_id: int, now: float, limit: int = 1_000) -> list[Rejected]:
-    """Apply samples to the events that they name, once these have an answer."""
+def apply(
+    connection: sqlite3.Connection, account_id: int, now: float, limit: int = 1_000
+) -> tuple[list[Rejected], bool]:
+    """Apply samples to the events that they name, once these have an answer; whether some still wait."""
     rows = connection.execute(
         """SELECT s.idempotency_key, s.report, s.code, s.message, s.identifier, e.event_id, e.event_name, e.state,
                   e.identifier, e.idempotency_key, e.duplicate
@@ -80,7 +88,8 @@ def apply(connection: sqlite3.Connection, account_id: int, now: float, limit: in
         connection.execute(
             "UPDATE error_samples SET settled_at = ? WHERE idempotency_key = ? AND report = ?", (now, key, report)
         )
-    return rejected
+    left = connection.execute("SELECT 1 FROM error_samples WHERE settled_at IS NULL LIMIT 1").fetchone()
+    return rejected, left is not None
 
 
 def close(connection: sqlite3.Connection, report: str, code: str, now: float) -> None:
