@@ -20,6 +20,14 @@ POINTS = (
 )
 """Every point; a test walks through them all. `written` is before COMMIT, `durable` after it."""
 
+CORRECTION_POINTS = (
+    "cancel: durable",
+    "cancel: answered",
+    "correction: written",
+    "correction: durable",
+)
+"""Those of corrections, which usage alone never reaches: an attempt to cancel is written down, answered, settled."""
+
 
 def _nothing(_point: str) -> None:
     """The process lives on."""

@@ -42,13 +42,13 @@ SELECT e.identifier, e.value, e.timestamp, e.state, coalesce({_CHANGED}, 0), {_C
 FROM meter_events e JOIN accounts a USING (account_id)
 WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY} ORDER BY e.settled_at, e.event_id
 """
-# Stripe looks at an event some time after it took it, so a report may be about whatever was taken shortly before.
+# Stripe looks at events some time after it took them; clocks differ, and queues are late.
 _LATE_REFUSALS = f"""
 SELECT count(*) FROM error_reports r JOIN accounts a USING (account_id)
-WHERE r.settled_at IS NULL AND a.book = :book AND a.account = :account AND r.event_name IN (:event_name, '')
+WHERE r.settled_at IS NULL AND r.errors > r.samples + r.found AND a.book = :book AND a.account = :account AND r.event_name IN (:event_name, '')
   AND EXISTS (SELECT 1 FROM meter_events e WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK}
               AND e.event_name = :event_name AND e.customer = :customer AND e.state = {int(EventState.ACCEPTED)}
-              AND e.first_attempt_at <= r.validation_end AND e.settled_at >= r.validation_start - 3600)
+              AND e.first_attempt_at <= r.validation_end + 300 AND e.settled_at >= r.validation_start - 300)
 """
 _OPEN_SAMPLES = f"""
 SELECT count(*) FROM error_samples s JOIN meter_events e USING (event_id) JOIN accounts a USING (account_id)

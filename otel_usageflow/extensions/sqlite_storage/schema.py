@@ -250,6 +250,7 @@ CREATE TABLE adjustments (
   event_id INTEGER,
   attempts INTEGER NOT NULL DEFAULT 0,
   first_attempt_at REAL,
+  last_attempt_at REAL,
   settled_at REAL,
   message TEXT
 );
