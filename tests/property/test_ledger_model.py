@@ -2,8 +2,11 @@
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ledgers import METER, Book, book
 
 from otel_usageflow.delivery.sender import too_old_to_resend
+from otel_usageflow.extensions.sqlite_storage import verdicts
+from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
 from otel_usageflow.ledger.charge import DAY, IDENTIFIER_MEMORY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.ledger.report import Standing
+from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
@@ -53,13 +59,23 @@ class Receiver:
     counted: Counter[str] = field(default_factory=Counter)
     """User -> what was counted. A customer's id begins with its user."""
     known: dict[str, float] = field(default_factory=dict)
+    """Identifier -> when it was taken."""
+    counting: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Identifier -> user and value, of what counts now."""
 
     def take(self, event: MeterEvent, now: float) -> None:
         """Process an attempt."""
         if now - self.known.get(event.identifier, -DAY) < IDENTIFIER_MEMORY:
             return
         self.known[event.identifier] = now
-        self.counted[event.customer.split("/")[0]] += int(event.value)
+        user, value = event.customer.split("/")[0], int(event.value)
+        self.counted[user] += value
+        self.counting[event.identifier] = user, value
+
+    def uncount(self, identifier: str) -> None:
+        """Reject or cancel what was taken; the identifier stays reserved."""
+        user, value = self.counting.pop(identifier)
+        self.counted[user] -= value
 
 
 class LedgerModel(RuleBasedStateMachine):
@@ -177,6 +193,26 @@ class LedgerModel(RuleBasedStateMachine):
             self.stripe.take(event, self.now)
         self._run(self.book.ledger.settle(event, outcome, self.now))
 
+    @precondition(lambda self: self._in_state(EventState.ACCEPTED))
+    @rule(data=st.data())
+    def reject_late(self, data: st.DataObject) -> None:
+        """Stripe said yes, and reports later that it has not counted the event."""
+        event_id, identifier = data.draw(st.sampled_from(self._in_state(EventState.ACCEPTED)))
+        if identifier in self.stripe.counting:
+            self.stripe.uncount(identifier)
+            ground = verdicts.Ground("service", "reported", {})
+            self._command(lambda c: verdicts.reject(c, event_id, "no_customer", "gone", ground, self.now))
+
+    @precondition(lambda self: self._in_state(EventState.UNKNOWN))
+    @rule(data=st.data())
+    def find_out(self, data: st.DataObject) -> None:
+        """The meter's summary shows whether an event of unknown outcome was counted."""
+        _, identifier = data.draw(st.sampled_from(self._in_state(EventState.UNKNOWN)))
+        counted = identifier in self.stripe.counting
+        self._command(
+            lambda c: verdicts.decide(c, identifier, counted=counted, actor="ops", why="seen", now=self.now)
+        )
+
     @rule(outcomes=st.lists(st.tuples(OUTCOMES, st.booleans()), min_size=3, max_size=6))
     def deliver(self, outcomes: list[tuple[Outcome, bool]]) -> None:
         """The usual way of things: windows end, are frozen, and the first events of all lanes are sent."""
@@ -277,6 +313,19 @@ class LedgerModel(RuleBasedStateMachine):
                 requests[line.standing] += line.requests
                 quantity[line.standing] += int(line.quantity)
         return requests, quantity
+
+    def _in_state(self, state: EventState) -> list[tuple[int, str]]:
+        """(event id, identifier) of the events in a state that nobody is sending."""
+        if not hasattr(self, "book"):
+            return []
+        with closing(open_for_commands(self.directory)) as connection:
+            rows = connection.execute("SELECT event_id, identifier FROM meter_events WHERE state = ?", (state,))
+            return [(int(event_id), str(identifier)) for event_id, identifier in rows]
+
+    def _command(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        """What a command does, while the ledger is open."""
+        with closing(open_for_commands(self.directory)) as connection, transaction(connection):
+            change(connection)
 
     def _unsettled(self) -> list[MeterEvent]:
         return self._run(self.book.ledger.unsettled(0, 1_000))
