@@ -163,8 +163,9 @@ def _quarantine(connection: sqlite3.Connection, since: float, until: float) -> I
             *(_micros(since_), _micros(resolved), how, json.loads(seen), None, None),
         )
     windows = connection.execute(
-        f"""SELECT w.reason, a.account, m.event_name, s.metadata_field, s.user, w.requests, w.total, w.start, w.held_at
-            FROM held_windows w {_NAMES.format("w")} WHERE w.start >= ? AND w.start < ? ORDER BY w.start""",
+        f"""SELECT w.reason, a.account, m.event_name, s.metadata_field, s.user, w.requests, w.total, w.start,
+                   w.held_at FROM held_windows w {_NAMES.format("w")}
+            WHERE w.start >= ? AND w.start < ? ORDER BY w.start""",
         (since, until),
     )
     for reason, account, name, field, user, count, total, start, held_at in windows:
