@@ -20,7 +20,8 @@ from ledgers import METER, Book, book
 
 from otel_usageflow.delivery.sender import too_old_to_resend
 from otel_usageflow.extensions.sqlite_storage import verdicts
-from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
+from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_commands, open_for_reading, transaction
+from otel_usageflow.extensions.sqlite_storage.verify import verify
 from otel_usageflow.ledger.charge import DAY, IDENTIFIER_MEMORY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
@@ -105,10 +106,13 @@ class LedgerModel(RuleBasedStateMachine):
             self.customer_changes(user, 1, True)
 
     def teardown(self) -> None:
-        """Close and forget."""
+        """Whatever happened, the ledger verifies: file, audit log, seals, conservation and totals."""
+        with closing(open_for_reading(self.directory)) as connection:
+            found = verify(connection, self.directory / LEDGER, None, lambda _what, _done, _all: None)
         self._close()
         self.runner.close()
         shutil.rmtree(self.directory)
+        assert found.ok, found.findings
 
     # What happens
 
