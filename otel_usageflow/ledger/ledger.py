@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from otel_usageflow.ledger.correction import Corrections
 from otel_usageflow.ledger.doubt import Doubts
 from otel_usageflow.ledger.freeze import FreezeRules
+from otel_usageflow.ledger.reconcile import ComparedSums
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
 from otel_usageflow.model.usage import Reason, Terms, UsageBatch
@@ -53,6 +55,14 @@ class Waiting(NamedTuple):
 
 class Ledger(Protocol):
     """The book of one exporter: charges, windows, meter events, quarantine and the customer directory."""
+
+    @property
+    def corrections(self) -> Corrections:
+        """What people asked to have corrected."""
+
+    @property
+    def sums(self) -> ComparedSums:
+        """What Stripe must have counted, and when it was compared."""
 
     @property
     def doubts(self) -> Doubts:

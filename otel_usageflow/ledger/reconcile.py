@@ -341,3 +341,16 @@ class LedgerSums(Protocol):
 
     async def facts(self, pair: Pair, start: int, end: int) -> Facts:
         """Every meter event of a stretch, in the order in which Stripe took them."""
+
+
+class ComparedSums(LedgerSums, Protocol):
+    """The same, with a memory of what was compared when, and what still waits to be sent."""
+
+    async def next_pairs(self, start: int, end: int, limit: int) -> list[Pair]:
+        """Pairs with events in a stretch, the one whose comparison is longest ago first."""
+
+    async def note(self, pair: Pair, at: float, since: int, until: int, difference: Quantity) -> None:
+        """Remember that a pair was compared, and by how much it differed."""
+
+    async def oldest_unsent(self) -> float | None:
+        """When the oldest usage ended (unix seconds) that can be sent and has no answer yet; None: nothing waits."""

@@ -112,7 +112,7 @@ def sums_of(directory: Path, name: str = BOOK) -> SqliteSums:
         with closing(open_for_reading(directory)) as connection:
             return read(connection)
 
-    return SqliteSums(look, name)
+    return SqliteSums(look, look, name)
 
 
 async def compare(

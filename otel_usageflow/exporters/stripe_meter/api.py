@@ -101,6 +101,25 @@ class StripeApi:
         response = answer.last_response
         return str(response.request_id or "") if response is not None else ""
 
+    async def cancel_meter_event(self, account: str, event_name: str, identifier: str, key: str) -> str:
+        """Take a meter event back that Stripe received within the last 24 hours; `complete` or `pending`.
+
+        Args:
+            key: the idempotency key.
+
+        Raises:
+            StripeFailure: see `answers.cancellation_outcome`. Source: `billing/meter-event-adjustment/create`.
+        """
+        with _only_from_stripe():
+            answer = await self._v1.billing.meter_event_adjustments.create_async(
+                {"event_name": event_name, "type": "cancel", "cancel": {"identifier": identifier}},
+                _on(account, idempotency_key=key),
+            )
+            said = answer.to_dict()
+            if said.get("object") != "billing.meter_event_adjustment":
+                raise UnexpectedAnswer("the answer is no meter event adjustment; " + _REMEDY)
+            return str(said["status"])
+
     async def meters(self, account: str) -> list[Meter]:
         """All meters, inactive ones too."""
         found: list[Meter] = []

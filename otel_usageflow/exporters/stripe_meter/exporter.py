@@ -16,6 +16,7 @@ from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+from otel_usageflow.exporters.stripe_meter.corrections import Corrector, Sources
 from otel_usageflow.exporters.stripe_meter.doubts import Settler
 from otel_usageflow.exporters.stripe_meter.measurements import attempts
 from otel_usageflow.exporters.stripe_meter.reports import Reports
@@ -100,6 +101,19 @@ class StripeMeterExporter:
     def _look_back(self, api: StripeApi) -> Iterator[asyncio.Task[None]]:
         """What follows up on events that were sent: Stripe's late reports, and what its summaries show."""
         doubts, summaries = self._ledger.doubts, Summaries(api)
+        corrector = Corrector(
+            Sources(
+                self._ledger.corrections,
+                self._ledger.sums,
+                api,
+                summaries,
+                self._accounts,
+                self._now,
+                self._config.retry_on_failure.backoff,
+                self._rhythm,
+            )
+        )
+        yield asyncio.create_task(corrector.follow(), name=f"{self._id} corrections")
         for account in self._accounts.values():
             reports = Reports(
                 api,

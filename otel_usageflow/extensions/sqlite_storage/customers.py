@@ -33,6 +33,9 @@ JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a U
 UNION
 SELECT DISTINCT a.account, e.event_name, ''
 FROM meter_events e JOIN accounts a USING (account_id) WHERE e.state IN (0, 1) AND a.book = ?
+UNION
+SELECT DISTINCT a.account, c.event_name, ''
+FROM adjustments c JOIN accounts a USING (account_id) WHERE c.settled_at IS NULL AND a.book = ?
 """
 
 
@@ -117,7 +120,7 @@ def waiting(connection: sqlite3.Connection, book: str, reasons: Sequence[Reason]
 
 def unfinished(connection: sqlite3.Connection, book: str) -> list[Terms]:
     """The terms of usage that is not in a meter event yet."""
-    rows = connection.execute(_UNFINISHED, (book, book))
+    rows = connection.execute(_UNFINISHED, (book, book, book))
     return [Terms("", event_name, field or None, account or None) for account, event_name, field in rows]
 
 

@@ -13,9 +13,11 @@ from typing import TypeVar
 
 from otel_usageflow.extensions.sqlite_storage import customers, events, windows
 from otel_usageflow.extensions.sqlite_storage.commit import commit_usage
+from otel_usageflow.extensions.sqlite_storage.corrections import SqliteCorrections
 from otel_usageflow.extensions.sqlite_storage.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.reconcile import SqliteSums
 from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
@@ -43,6 +45,8 @@ class SqliteLedger:
         self._resume: dict[int, windows.Place] = {}
         self._sealed = False
         self.doubts = SqliteDoubts(self._run, self._look, names, book)
+        self.corrections = SqliteCorrections(self._run, self._look, book)
+        self.sums = SqliteSums(self._run, self._look, book)
 
     async def commit(self, batch: UsageBatch, now: float) -> Committed:
         """Take usage. What is there already is not taken twice."""

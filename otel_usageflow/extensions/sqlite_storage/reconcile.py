@@ -4,16 +4,15 @@ It looks at no other sum of the ledger, so that a mistake in those shows.
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from otel_usageflow.extensions.sqlite_storage import exact
+from otel_usageflow.extensions.sqlite_storage.doubt_ledger import Runs
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.reconcile import EventFact, Facts, Only, Pair, Stretch, Tally, role_of
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.usage import Quantity
-
-T = TypeVar("T")
 
 _BOOK = "e.account_id IN (SELECT account_id FROM accounts WHERE book = :book)"
 _ONLY = """(:account IS NULL OR a.account = :account) AND (:event_name IS NULL OR e.event_name = :event_name)
@@ -30,7 +29,8 @@ SELECT account, event_name, customer, step, {exact.columns("amount")}, count(amo
 FROM (
   SELECT a.account, e.event_name, e.customer, (e.timestamp - :start) / :width AS step, {_CHANGED} AS changed,
     CASE WHEN e.state != {int(EventState.ACCEPTED)} OR {_MENDING} THEN NULL
-              WHEN instr(e.value, '.') OR length(e.value) > 15 THEN e.value ELSE CAST(e.value AS INTEGER) END AS amount
+              WHEN instr(e.value, '.') OR length(e.value) > 15 THEN e.value
+              ELSE CAST(e.value AS INTEGER) END AS amount
   FROM meter_events e JOIN accounts a USING (account_id)
   WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY}
 )
@@ -45,7 +45,8 @@ WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY} ORDER
 # Stripe looks at events some time after it took them; clocks differ, and queues are late.
 _LATE_REFUSALS = f"""
 SELECT count(*) FROM error_reports r JOIN accounts a USING (account_id)
-WHERE r.settled_at IS NULL AND r.errors > r.samples + r.found AND a.book = :book AND a.account = :account AND r.event_name IN (:event_name, '')
+WHERE r.settled_at IS NULL AND r.errors > r.samples + r.found
+  AND a.book = :book AND a.account = :account AND r.event_name IN (:event_name, '')
   AND EXISTS (SELECT 1 FROM meter_events e WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK}
               AND e.event_name = :event_name AND e.customer = :customer AND e.state = {int(EventState.ACCEPTED)}
               AND e.first_attempt_at <= r.validation_end + 300 AND e.settled_at >= r.validation_start - 300)
@@ -66,17 +67,11 @@ WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} ORDER BY 4, 1, 2,
 """
 
 
-class Look(Protocol):
-    """Runs a read on one consistent state of the ledger."""
-
-    def __call__(self, read: Callable[[sqlite3.Connection], T], /) -> Awaitable[T]:
-        """What it returns, once it is read."""
-
-
 class SqliteSums:
-    """A `LedgerSums` of one book."""
+    """The `ComparedSums` of one book. `change` runs in the writer's thread, `look` beside it."""
 
-    def __init__(self, look: Look, book: str) -> None:
+    def __init__(self, change: Runs, look: Runs, book: str) -> None:
+        self._change = change
         self._look = look
         self._book = book
 
@@ -95,6 +90,14 @@ class SqliteSums:
     async def next_pairs(self, start: int, end: int, limit: int) -> list[Pair]:
         """Pairs with events in a stretch, the one whose comparison is longest ago first."""
         return await self._look(lambda connection: next_pairs(connection, self._book, start, end, limit))
+
+    async def note(self, pair: Pair, at: float, since: int, until: int, difference: Quantity) -> None:
+        """Remember that a pair was compared, and by how much it differed."""
+        await self._change(lambda connection: note(connection, self._book, pair, at, since, until, difference))
+
+    async def oldest_unsent(self) -> float | None:
+        """When the oldest usage ended that can be sent and has no answer yet."""
+        return await self._look(lambda connection: oldest_unsent(connection, self._book))
 
 
 def beginning(connection: sqlite3.Connection, book: str) -> int | None:
@@ -158,3 +161,27 @@ def note(
              at = excluded.at, since = excluded.since, until = excluded.until, difference = excluded.difference""",
         (pair.event_name, pair.customer, at, since, until, amount.stored(difference), book, pair.account),
     )
+
+
+def oldest_unsent(connection: sqlite3.Connection, book: str) -> float | None:
+    """When the oldest usage ended that can be sent and has no answer yet.
+
+    Of windows that began together any may be named: it is right to the length of a window.
+    """
+    (of_events,) = connection.execute(
+        f"SELECT min(e.timestamp) FROM meter_events e WHERE e.state IN (0, 1) AND {_BOOK}", {"book": book}
+    ).fetchone()
+    found = [] if of_events is None else [float(of_events)]
+    lengths = """WITH RECURSIVE lengths(length) AS (
+        SELECT min(length) FROM open_windows
+        UNION ALL SELECT (SELECT min(length) FROM open_windows w WHERE w.length > lengths.length) FROM lengths
+        WHERE length IS NOT NULL) SELECT length FROM lengths WHERE length IS NOT NULL"""
+    for (length,) in connection.execute(lengths).fetchall():
+        row = connection.execute(
+            """SELECT last_ns FROM open_windows JOIN series USING (series_id) JOIN meters USING (meter_id)
+               JOIN accounts USING (account_id) WHERE length = ? AND book = ? ORDER BY start LIMIT 1""",
+            (length, book),
+        ).fetchone()
+        if row is not None:
+            found.append(row[0] / 1_000_000_000)
+    return min(found, default=None)
