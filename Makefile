@@ -19,8 +19,8 @@ demo: .venv/.demo ## watch requests of a sample API become meter events at a loc
 test: .venv/.dev ## all tests; with REQUIRE_ALL=1 a test that cannot run here fails
 	$(BIN)/pytest $(ARGS)
 
-chaos: .venv/.dev ## kill -9 a hundred times under load, with every fault of the Stripe double; some five minutes
-	CHAOS_KILLS=100 $(BIN)/pytest --timeout=0 -s -v tests/e2e/test_kill_nine.py $(ARGS)
+chaos: .venv/.dev ## kill -9 two hundred times under load, with every fault of the Stripe double; some ten minutes
+	CHAOS_KILLS=200 $(BIN)/pytest --timeout=0 -s -v tests/e2e/test_kill_nine.py $(ARGS)
 
 lint: .venv/.dev ## style, types and the layers between the packages
 	$(BIN)/ruff check .
@@ -38,7 +38,8 @@ docs: .venv/.dev ## write the JSON schema of the configuration, which editors re
 
 proto: .venv-proto/.done ## generate otel_usageflow/proto from proto/
 	.venv-proto/bin/python -m grpc_tools.protoc --proto_path=proto --python_out=. --pyi_out=. \
-		proto/otel_usageflow/proto/spans/v1/spans.proto
+		proto/otel_usageflow/proto/spans/v1/spans.proto \
+		proto/otel_usageflow/proto/expressions/v1/expressions.proto
 
 captures: | .venv/bin/python ## record the spans of tests/captures again; needs Node 20 with npm
 	$(PYTHON) tests/captures/record.py $(ARGS)

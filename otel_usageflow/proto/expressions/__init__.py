@@ -1,0 +1,1 @@
+"""The part of CEL that tells what an expression reads."""
