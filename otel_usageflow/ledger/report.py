@@ -1,12 +1,16 @@
 """What the ledger can tell people: usage, and where it stands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.usage import Quantity
+
+CORRECTION = "correction"
+"""The reason of a line that corrects others: a signed quantity, of no requests."""
 
 
 class Standing(StrEnum):
@@ -58,12 +62,23 @@ class UsageLine:
     requests: int
     quantity: Quantity
     """Without what has no valid quantity."""
+    day: str | None = None
+    """The UTC day as `2026-11-22`, in a report by day."""
+
+    def plus(self, other: "UsageLine") -> "UsageLine":
+        """This line with the requests and the quantity of another added."""
+        return replace(
+            self, requests=self.requests + other.requests, quantity=amount.add(self.quantity, other.quantity)
+        )
 
 
 class LedgerReader(Protocol):
     """Reads a ledger, also while the service writes it."""
 
-    def usage(self, since: float | None, until: float | None) -> list[UsageLine]:
+    def answerable(self, since: float | None, until: float | None) -> tuple[float | None, float | None]:
+        """The time that `usage` can tell for the one asked for: whole days where single requests are pruned."""
+
+    def usage(self, since: float | None, until: float | None, *, by_day: bool = False) -> list[UsageLine]:
         """Usage whose spans ended at or after `since` and before `until`, unix seconds, sorted."""
 
     def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:

@@ -18,15 +18,15 @@ def exact_sum(left: int | str, right: int | str) -> int | str:
 
 
 def columns(column: str) -> str:
-    """Three columns for SQL that together are the sum of a column of stored amounts; see `total`.
+    """Columns `high`, `low` and `exact` for SQL, together the sum of a column of stored amounts; see `total`.
 
     Integers are added by SQLite itself, in two halves so that 64 bits are always enough, which is some ten times as
     fast as asking Python for each row. Only decimals and very large integers, which are stored as text, pay that.
     """
     whole = f"FILTER (WHERE typeof({column}) = 'integer')"
     return (
-        f"coalesce(sum({column} >> 32) {whole}, 0), coalesce(sum({column} & 4294967295) {whole}, 0), "
-        f"coalesce(exact_total({column}) FILTER (WHERE typeof({column}) = 'text'), 0)"
+        f"coalesce(sum({column} >> 32) {whole}, 0) AS high, coalesce(sum({column} & 4294967295) {whole}, 0) AS low, "
+        f"coalesce(exact_total({column}) FILTER (WHERE typeof({column}) = 'text'), 0) AS exact"
     )
 
 

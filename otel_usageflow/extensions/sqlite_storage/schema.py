@@ -205,7 +205,7 @@ UPDATE meter_events SET part = CAST(substr(identifier, instr(identifier, '_p') +
 DROP INDEX set_aside_events;
 CREATE INDEX set_aside_events ON meter_events (state, event_id) WHERE state IN (3, 4, 6, 7);
 DROP INDEX windows_of_event;
-CREATE INDEX windows_of_event ON windows (event_id) WHERE event_id NOT IN (0, -1);
+CREATE INDEX windows_of_event ON windows (event_id);
 CREATE TABLE answers (
   event_id INTEGER NOT NULL,
   number INTEGER NOT NULL,
