@@ -30,6 +30,10 @@ class Lanes:
         """How many events are held here, under way or not."""
         return len(self._ids)
 
+    def holds(self, account: str) -> bool:
+        """Whether there is an event of this account, under way or not."""
+        return any(lane[0] == account for lane in self._queues)
+
     @property
     def ready(self) -> Iterable[Lane]:
         """Lanes whose next event may be sent, in the order in which they became ready."""

@@ -171,7 +171,7 @@ class Sender:
         if now < self._next_freeze or not self._may_freeze():
             return
         rules = self._delivery.rules(self._lanes.__contains__)
-        open_meters = {meter: how for meter, how in rules.meters.items() if not self._gate(meter[0]).failing}
+        open_meters = {meter: how for meter, how in rules.meters.items() if self._may_freeze_for(meter[0])}
         if open_meters:
             rules = replace(rules, meters=open_meters)
             for event in await self._ledger.freeze(rules, 2 * _MOST_IN_FLIGHT):
@@ -181,6 +181,14 @@ class Sender:
     def _may_freeze(self) -> bool:
         """Whether there is room: what need not be frozen yet can still merge."""
         return self._loaded_to is None and self._sendable() < _MOST_IN_FLIGHT
+
+    def _may_freeze_for(self, account: str) -> bool:
+        """Nothing more for an account that is cut off, unless nothing is left that could find out whether it still is.
+
+        So it is when all that was under way has become too old to be sent again.
+        """
+        gate = self._gate(account)
+        return not gate.failing or (self._delivery.clock() >= gate.opens_at and not self._lanes.holds(account))
 
     def _sendable(self) -> int:
         """Lanes that wait for nothing but a free place: an account that is cut off holds up no other."""

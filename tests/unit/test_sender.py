@@ -145,6 +145,21 @@ async def test_an_uncertain_event_is_set_aside_after_a_day(tmp_path: Path) -> No
         assert open_book.standings() == {("acme", "unknown", None): (1, "1")}
 
 
+async def test_an_outage_of_more_than_a_day_ends(tmp_path: Path) -> None:
+    """When all that was under way has become too old to send again, new usage finds out that Stripe is back."""
+    async with book(tmp_path) as open_book:
+        await _uncertain_event(open_book, NOON + 20)
+        world = World(open_book, wall=NOON + 60.0, answer=lambda _: Retry("reset", uncertain=True, everyone=True))
+        async with world.running():
+            await world.until(lambda: len(world.sent) >= 2)
+            world.wall = NOON + 30 * HOUR
+            await world.until(world.settled)
+            world.answer = lambda _: Accepted()
+            await open_book.commit(batch(record(at=world.wall - 60)), world.wall)
+            await world.until(lambda: world.sender.counts["accepted"] == 1)
+        assert open_book.standings() == {("acme", "unknown", None): (1, "1"), ("acme", "billed", None): (1, "1")}
+
+
 async def test_the_day_is_counted_from_the_first_attempt(tmp_path: Path) -> None:
     """Later attempts do not make it younger: what failed an hour ago was first tried a day ago."""
     async with book(tmp_path) as open_book:
