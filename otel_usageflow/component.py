@@ -74,6 +74,7 @@ class Processor(AbstractAsyncContextManager["Processor"], Protocol):
 
         Raises:
             InvalidData: the payload is no such message.
+            Unavailable: it cannot be decided yet; the client is asked to send it again.
         """
 
 

@@ -1,5 +1,6 @@
 """The key of a JWT verification, with the algorithms that it allows and no others (RFC 8725 section 3.1)."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cryptography.x509 import load_pem_x509_certificate
 
 SECRET_ALGORITHMS: Final = ("HS256", "HS384", "HS512")
-PUBLIC_ALGORITHMS: Final = (
-    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-    *("ES256", "ES384", "ES512", "ES256K", "EdDSA"),
-)
+RSA_ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+EDWARDS_ALGORITHMS: Final = ("EdDSA", "Ed25519", "Ed448")
+"""`EdDSA` is the older name of both others (RFC 9864)."""
+PUBLIC_ALGORITHMS: Final = (*RSA_ALGORITHMS, *("ES256", "ES384", "ES512", "ES256K"), *EDWARDS_ALGORITHMS)
+ALGORITHMS: Final = (*SECRET_ALGORITHMS, *PUBLIC_ALGORITHMS)
+MAX_BYTES: Final = 262_144
+"""Of a key file, or of what an endpoint answers; no set of keys is as large."""
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512", "secp256k1": "ES256K"}
 
 
@@ -24,6 +28,14 @@ class VerificationKey:
     """A key, prepared for each algorithm that may be used with it."""
 
     prepared: dict[str, tuple[jwt.algorithms.Algorithm, Any]]
+    kid: str | None = None
+    """Its name, by which tokens choose it; a key without one is tried for every token."""
+    mark: bytes = b""
+    """A digest of all that it is; the same key read again has the same."""
+
+    def allows(self, algorithm: str) -> bool:
+        """Whether it may be used with this algorithm."""
+        return algorithm in self.prepared
 
     def verifies(self, algorithm: str, signed: bytes, signature: bytes) -> bool:
         """Whether the signature is by this key, under an algorithm that it allows."""
@@ -40,7 +52,7 @@ def secret_key(secret: str, algorithms: Sequence[str] | None = None) -> Verifica
     key = secret.strip().encode()
     names = _narrowed(SECRET_ALGORITHMS, algorithms, "a secret")
     try:
-        return VerificationKey({name: _prepared(name, key) for name in names})
+        return VerificationKey({name: prepared(name, key) for name in names})
     except jwt.InvalidKeyError:
         raise ValueError("the secret is a public key or certificate; name its file in public_key_file") from None
 
@@ -51,14 +63,32 @@ def public_key_file(path: str, algorithms: Sequence[str] | None = None) -> Verif
     Raises:
         ValueError: the file cannot be read, holds no public key, or does not allow one of the algorithms.
     """
+    return public_key(key_file(path), path, algorithms)
+
+
+def key_file(path: str) -> bytes:
+    """What a key file holds.
+
+    Raises:
+        ValueError: it cannot be read, is no file, or is far too large.
+    """
     try:
-        data = Path(path).read_bytes()
+        if not Path(path).is_file() and Path(path).exists():
+            raise ValueError(f"{path} is no file")
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path} is larger than {MAX_BYTES} bytes, which no file of keys is")
+    return data
+
+
+def public_key(data: bytes, path: str, algorithms: Sequence[str] | None = None) -> VerificationKey:
+    """The public key that the contents of a PEM file are; see `public_key_file`."""
     key, allowed = _public_key(data, path)
-    return VerificationKey(
-        {name: _prepared(name, key) for name in _narrowed(allowed, algorithms, f"the key in {path}")}
-    )
+    names = _narrowed(allowed, algorithms, f"the key in {path}")
+    return VerificationKey({name: prepared(name, key) for name in names}, mark=hashlib.sha256(data).digest())
 
 
 def _public_key(data: bytes, path: str) -> tuple[Any, tuple[str, ...]]:
@@ -72,11 +102,13 @@ def _public_key(data: bytes, path: str) -> tuple[Any, tuple[str, ...]]:
     except (ValueError, UnsupportedAlgorithm):
         raise ValueError(f"{path} holds no public key in PEM (-----BEGIN PUBLIC KEY-----)") from None
     if isinstance(key, rsa.RSAPublicKey):
-        return key, ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+        return key, RSA_ALGORITHMS
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return key, (_CURVES[key.curve.name],)
-    if isinstance(key, ed25519.Ed25519PublicKey | ed448.Ed448PublicKey):
-        return key, ("EdDSA",)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return key, ("EdDSA", "Ed25519")
+    if isinstance(key, ed448.Ed448PublicKey):
+        return key, ("EdDSA", "Ed448")
     raise ValueError(f"{path} holds a key of a kind that signs no JWT; use RSA, EC (P-256, P-384, P-521) or Ed25519")
 
 
@@ -89,6 +121,11 @@ def _narrowed(allowed: Sequence[str], wanted: Sequence[str] | None, what: str) -
     return wanted
 
 
-def _prepared(name: str, key: Any) -> tuple[jwt.algorithms.Algorithm, Any]:
-    algorithm = jwt.get_algorithm_by_name(name)
+def prepared(name: str, key: Any) -> tuple[jwt.algorithms.Algorithm, Any]:
+    """A key made ready for one algorithm.
+
+    Raises:
+        jwt.InvalidKeyError: the key is of another kind.
+    """
+    algorithm = jwt.get_algorithm_by_name("EdDSA" if name in EDWARDS_ALGORITHMS else name)
     return algorithm, algorithm.prepare_key(key)

@@ -8,6 +8,7 @@ from otel_usageflow.policy.config import MatchConfig, PolicyConfig, QuantityConf
 from otel_usageflow.policy.endpoint import Endpoint, parse_endpoint_text
 from otel_usageflow.policy.fields import allowed_statuses
 from otel_usageflow.policy.http import HOST_KEYS
+from otel_usageflow.policy.jwt_trust import Trust
 from otel_usageflow.policy.match import Condition, attribute_is, host_is, scope_is, service_is
 from otel_usageflow.policy.quantity import bounded_total, exact
 from otel_usageflow.policy.request import HttpRequest
@@ -53,14 +54,19 @@ class Policy:
         )
 
 
-def compile_policy(config: PolicyConfig, placeholders: frozenset[str]) -> Policy:
+def compile_policy(config: PolicyConfig, placeholders: frozenset[str], trust: Trust | None = None) -> Policy:
     """Prepare one policy.
+
+    Args:
+        config: what is written.
+        placeholders: texts that are no user.
+        trust: what verifies tokens, shared by all policies of a processor; one of its own if not given.
 
     Raises:
         ValueError: a key file cannot be used; the message says which and why.
     """
     endpoints = tuple(parse_endpoint_text(text) for text in config.endpoint)
-    setting = Setting(placeholders, endpoints, config.body_attribute)
+    setting = Setting(placeholders, endpoints, config.body_attribute, config.name, trust or Trust(fixed=True))
     readers = tuple(source.reader(setting) for source in config.user)
     payload_keys = tuple(sorted((name, rule.attribute) for name, rule in config.payload.items()))
     both = frozenset({*config.match.attributes, *(key for _, key in payload_keys)})

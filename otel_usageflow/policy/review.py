@@ -6,8 +6,9 @@ from otel_usageflow.errors import ConfigProblem
 from otel_usageflow.policy.config import MatchConfig, PolicyConfig
 from otel_usageflow.policy.endpoint import Endpoint, Part, Segment, parse_endpoint_text
 from otel_usageflow.policy.http import RPC
+from otel_usageflow.policy.jwt_config import Verify
 from otel_usageflow.policy.sources.api_key import ApiKeySource
-from otel_usageflow.policy.sources.jwt import JwtSource, Verify
+from otel_usageflow.policy.sources.jwt import JwtSource
 from otel_usageflow.policy.sources.path import PathSource
 
 
@@ -27,7 +28,7 @@ def problems(policies: Sequence[PolicyConfig]) -> Iterator[ConfigProblem]:
                 yield from _path_problems(source, policy, f"{place}::user{_position(policy, number)}::path")
             if isinstance(source, JwtSource) and isinstance(source.jwt.verify, Verify):
                 try:
-                    source.jwt.verify.key()
+                    source.jwt.verify.check()
                 except ValueError as error:
                     yield ConfigProblem(f"{place}::user{_position(policy, number)}::jwt::verify", str(error))
 

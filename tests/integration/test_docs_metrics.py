@@ -1,5 +1,7 @@
 """docs/metrics.md against the running service: every metric is there, with kind and labels; alerts use no other."""
 
+import base64
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,13 @@ async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request")
         readers = "[{pull: {exporter: {prometheus: {port: 0}}}}]"
-        config = minimal(directory, stripe, "metrics.yaml", service__telemetry__metrics__readers=readers)
+        config = minimal(
+            directory,
+            stripe,
+            "metrics.yaml",
+            service__telemetry__metrics__readers=readers,
+            processors__usage_policy__policies=_policies(directory),
+        )
         service = Service(config)
         try:
             await service.start()
@@ -40,6 +48,16 @@ async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def _policies(directory: Path) -> str:
+    """One policy that verifies tokens by a file of keys."""
+    secret = base64.urlsafe_b64encode(b"k" * 32).decode()
+    file = directory / "keys.json"
+    file.write_text(json.dumps({"keys": [{"kty": "oct", "k": secret}]}))
+    user = f"{{jwt: {{claim: sub, verify: {{jwks_file: {file}}}}}}}"
+    customer = "{metadata_field: account_id}"
+    return f"[{{name: chat, endpoint: POST /chat, user: {user}, customer: {customer}, event_name: api_request}}]"
 
 
 async def test_every_metric_is_documented(tmp_path: Path) -> None:

@@ -5,18 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
-from otel_usageflow.config.nearest import nearest
-from otel_usageflow.config.types import ConfigModel, Duration, Secret, parse_duration
-from otel_usageflow.policy.fields import Name, Names, OneOrMany, secret_is_missing
+from otel_usageflow.config.types import ConfigModel
+from otel_usageflow.model.attributes import Value
+from otel_usageflow.model.spans import ended_ns
+from otel_usageflow.policy.cookies import cookie_values
+from otel_usageflow.policy.fields import Name
+from otel_usageflow.policy.http import QUERY_KEYS, query_values
 from otel_usageflow.policy.json_value import claim_values
-from otel_usageflow.policy.jwt_claims import Verification, unverified_claims, verified_claims
-from otel_usageflow.policy.jwt_keys import (
-    PUBLIC_ALGORITHMS,
-    SECRET_ALGORITHMS,
-    VerificationKey,
-    public_key_file,
-    secret_key,
-)
+from otel_usageflow.policy.jwt_cause import Cause
+from otel_usageflow.policy.jwt_config import Verify
+from otel_usageflow.policy.jwt_token import unverified_claims
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.sources.header import (
     HeaderName,
@@ -28,57 +26,6 @@ from otel_usageflow.policy.sources.header import (
 from otel_usageflow.policy.sources.source import Reader, Setting, Source
 from otel_usageflow.policy.text import one_text, user_text
 
-_ALGORITHMS = (*SECRET_ALGORITHMS, *PUBLIC_ALGORITHMS)
-
-
-def _algorithm(value: Any) -> Any:
-    if isinstance(value, str) and value not in _ALGORITHMS:
-        if value.lower() == "none":
-            raise ValueError("none is not a signature; to read tokens without verifying them, write `verify: none`")
-        guess = nearest(value, _ALGORITHMS)
-        raise ValueError(
-            f"{value!r} is not a known algorithm{f'; did you mean {guess}?' if guess else ''} "
-            f"(known: {', '.join(_ALGORITHMS)})"
-        )
-    return value
-
-
-class Verify(ConfigModel):
-    """How tokens are verified."""
-
-    secret: Secret | None = Field(default=None, description="the shared secret of HS256, HS384 and HS512")
-    public_key_file: Name | None = Field(default=None, description="a PEM file with a public key or certificate")
-    algorithms: Annotated[tuple[Annotated[str, BeforeValidator(_algorithm)], ...], OneOrMany()] | None = Field(
-        default=None, description="fewer than the key allows"
-    )
-    issuer: Names | None = Field(default=None, description="what `iss` must be")
-    audience: Names | None = Field(default=None, description="what `aud` must name")
-    leeway: Duration = Field(default=parse_duration("0s"), description="by how much clocks may differ")
-
-    @model_validator(mode="after")
-    def _one_key(self) -> "Verify":
-        if self.secret is None and "secret" in self.model_fields_set:
-            raise secret_is_missing("to verify tokens with; write secret: ${env:NAME}")
-        if (self.secret is None) == (self.public_key_file is None):
-            raise ValueError("needs either secret or public_key_file")
-        allowed = SECRET_ALGORITHMS if self.secret is not None else PUBLIC_ALGORITHMS
-        for name in self.algorithms or ():
-            if name not in allowed:
-                what = "a secret" if self.secret is not None else "a public key"
-                raise ValueError(f"{what} does not allow the algorithm {name}; it allows {', '.join(allowed)}")
-        return self
-
-    def key(self) -> VerificationKey:
-        """Prepare the key.
-
-        Raises:
-            ValueError: it cannot be used; the message says why.
-        """
-        if self.secret is not None:
-            return secret_key(self.secret.get_secret_value(), self.algorithms)
-        assert self.public_key_file is not None
-        return public_key_file(self.public_key_file, self.algorithms)
-
 
 def _read_verify(value: Any, _handler: Any) -> Any:
     if value == "none" or isinstance(value, Verify):
@@ -86,8 +33,8 @@ def _read_verify(value: Any, _handler: Any) -> Any:
     if isinstance(value, dict):
         return Verify.model_validate(value)
     raise ValueError(
-        "must say how tokens are verified: {secret: ...}, {public_key_file: ...}, or none where the API has "
-        "verified them already"
+        "must say how tokens are verified: {jwks_url: ...}, {jwks_file: ...}, {public_key_file: ...}, {secret: ...}, "
+        "or none where the API has verified them already"
     )
 
 
@@ -95,11 +42,24 @@ class Jwt(ConfigModel):
     """Where the token stands, how it is verified, and which claim is the user."""
 
     claim: Name = Field(description="a claim; `org.tenant` is `tenant` within `org`", examples=["sub"])
-    header: HeaderName = "authorization"
-    scheme: Annotated[str, BeforeValidator(scheme_name)] = "bearer"
-    verify: Annotated[Literal["none"] | Verify, WrapValidator(_read_verify)] = Field(
-        description="a key to verify with, or `none` where the API has verified the token already"
+    header: HeaderName = Field(default="authorization", description="the header that carries the token")
+    scheme: Annotated[str, BeforeValidator(scheme_name)] = Field(
+        default="bearer", description="what stands before the token in the header"
     )
+    cookie: Name | None = Field(default=None, description="the cookie that carries the token, instead of a header")
+    query: Name | None = Field(default=None, description="the query parameter that does")
+    verify: Annotated[Literal["none"] | Verify, WrapValidator(_read_verify)] = Field(
+        description="keys to verify with, or `none` where the API has verified the token already"
+    )
+
+    @model_validator(mode="after")
+    def _one_carrier(self) -> "Jwt":
+        written = [key for key in ("header", "cookie", "query") if key in self.model_fields_set]
+        if len(written) > 1:
+            raise ValueError(f"{' and '.join(written)}: write only one of them, to say where the token is")
+        if "scheme" in self.model_fields_set and written not in ([], ["header"]):
+            raise ValueError(f"scheme belongs to a header; a {written[0]} has none")
+        return self
 
 
 class JwtSource(Source):
@@ -110,36 +70,62 @@ class JwtSource(Source):
     def reader(self, setting: Setting) -> Reader:
         """Read the claim of a token that was valid at the time of the request."""
         options = self.jwt
-        keys = header_keys(options.header)
-        steps = options.claim.split(".")
-        claims = _claims(options)
-        # A header of its own usually holds the bare token, so there the default scheme may be missing.
-        optional_scheme = options.header != "authorization" and "scheme" not in options.model_fields_set
+        carried, keys = _carrier(options)
+        judge = _judge(options, setting)
+        policy, trust = setting.policy, setting.trust
+        trust.expect(policy)
 
         def read(request: HttpRequest) -> str | None:
-            text = one_text(header_values(request, keys))
-            token = without_scheme(text, options.scheme) if text else None
-            if token is None and optional_scheme and text and " " not in text:
-                token = text
-            return user_text(claim_values(claims(token, request), steps), setting.placeholders) if token else None
+            token = carried(request)
+            if not token or token in setting.placeholders:
+                return None
+            user = judge(token, request)
+            if isinstance(user, Cause):
+                trust.refuse(policy, user)
+                return None
+            return user
 
         return Reader(f"jwt claim {options.claim}", read, frozenset(keys))
 
 
-def _claims(options: Jwt) -> Callable[[str, HttpRequest], Any]:
+def _carrier(options: Jwt) -> tuple[Callable[[HttpRequest], str | None], frozenset[str]]:
+    """What reads the token from a request, and the attributes that it needs for that."""
+    if options.query is not None:
+        query = options.query
+        return lambda request: one_text(query_values(request.found, request.origin.scope, query)), QUERY_KEYS
+    if options.cookie is not None:
+        cookie, cookies = options.cookie, header_keys("cookie")
+        return lambda request: one_text(cookie_values(header_values(request, cookies), cookie)), frozenset(cookies)
+    keys, scheme = header_keys(options.header), options.scheme
+    # A header of its own usually holds the bare token, so there the default scheme may be missing.
+    optional_scheme = options.header != "authorization" and "scheme" not in options.model_fields_set
+
+    def from_header(request: HttpRequest) -> str | None:
+        values: list[Value] = header_values(request, keys)
+        text = one_text(values)
+        token = without_scheme(text, scheme) if text else None
+        return text if token is None and optional_scheme and text and " " not in text else token
+
+    return from_header, frozenset(keys)
+
+
+def _judge(options: Jwt, setting: Setting) -> Callable[[str, HttpRequest], str | Cause]:
     verify = options.verify
     if isinstance(verify, str):
-        return lambda token, _request: unverified_claims(token)
-    verification = Verification(
-        verify.key(),
-        None if verify.issuer is None else frozenset(verify.issuer),
-        None if verify.audience is None else frozenset(verify.audience),
-        verify.leeway.total_seconds(),
-    )
-    return lambda token, request: verified_claims(token, verification, _moment(request))
+        steps = options.claim.split(".")
+
+        def unverified(token: str, _request: HttpRequest) -> str | Cause:
+            claims = unverified_claims(token)
+            if claims is None:
+                return Cause.MALFORMED
+            return user_text(claim_values(claims, steps), setting.placeholders) or Cause.NO_CLAIM
+
+        return unverified
+    verifier = setting.trust.verifier(verify, options.claim, setting.placeholders)
+    return lambda token, request: verifier.user(token, _moment_ns(request), ended_ns(request.span))
 
 
-def _moment(request: HttpRequest) -> float:
+def _moment_ns(request: HttpRequest) -> int:
     """When the API judged the token: at the start of the request, or at its end if the start is not plausible."""
     start, end = request.span.start_time_unix_nano, request.span.end_time_unix_nano
-    return (start if 0 < start <= end else end) / 1e9
+    return start if 0 < start <= end else end

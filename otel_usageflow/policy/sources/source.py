@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.policy.endpoint import Endpoint
+from otel_usageflow.policy.jwt_trust import Trust
 from otel_usageflow.policy.request import HttpRequest
 
 
@@ -17,6 +18,10 @@ class Setting:
     """Texts that are no user."""
     endpoints: tuple[Endpoint, ...]
     body_attribute: str
+    policy: str = ""
+    """Its name."""
+    trust: Trust = field(default_factory=lambda: Trust(fixed=True))
+    """What verifies tokens, for all policies of a processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,10 @@ class Reader:
     label: str
     """Says in a record where the user was found, for example `header x-account-id`."""
     read: Callable[[HttpRequest], str | None]
-    """The user, or None: nothing is ever guessed. Raises nothing on any input."""
+    """The user, or None: nothing is ever guessed.
+
+    Raises nothing on any input but `Unavailable`, when the request cannot be judged yet and has to come again.
+    """
     span_keys: frozenset[str] = frozenset()
     """The span attributes that it reads."""
     resource_keys: frozenset[str] = frozenset()

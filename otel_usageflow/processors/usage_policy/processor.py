@@ -1,51 +1,120 @@
-"""The processor: holds the compiled policies, and asks them."""
+"""The processor: holds the compiled policies, and asks them; keeps the keys that verify tokens up to date."""
 
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from otel_usageflow.component import Context
+import structlog
+
+from otel_usageflow.component import Context, Measurement
 from otel_usageflow.errors import StartError
 from otel_usageflow.model.usage import UsageBatch
 from otel_usageflow.policy.engine import PolicyEngine
+from otel_usageflow.policy.jwt_cause import Cause
+from otel_usageflow.policy.jwt_trust import Trust
 from otel_usageflow.policy.policy import compile_policy
 from otel_usageflow.policy.text import PLACEHOLDERS
 from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
+from otel_usageflow.processors.usage_policy.key_keeper import KeyKeeper, load_once
+from otel_usageflow.processors.usage_policy.key_upkeep import FILE, REMOTE, Timing
+from otel_usageflow.processors.usage_policy.measurements import keys, refused_tokens
+
+SUMMARY_INTERVAL = 60.0
+"""Seconds between two lines of the log about tokens that were refused."""
+
+_log = structlog.get_logger(__name__)
 
 
 def compile_engine(config: UsagePolicyConfig) -> PolicyEngine:
-    """Compile a set of policies.
+    """Compile a set of policies for a command; keys of tokens are read, and fetched, once.
 
     Raises:
-        StartError: a key file cannot be used.
+        StartError: keys cannot be used or fetched.
     """
+    trust = Trust(fixed=True)
+    engine = _compiled(config, trust)
+    load_once(trust.rings, time.time_ns)
+    return engine
+
+
+def _compiled(config: UsagePolicyConfig, trust: Trust) -> PolicyEngine:
     placeholders = PLACEHOLDERS.union(text.strip() for text in config.placeholders)
     try:
-        policies = [compile_policy(policy, placeholders) for policy in config.policies]
+        policies = [compile_policy(policy, placeholders, trust) for policy in config.policies]
     except ValueError as error:
         raise StartError(str(error)) from None
     return PolicyEngine(policies, frozenset(config.exclude_scopes))
 
 
 class UsagePolicyProcessor:
-    """Turns spans into usage records by policy."""
+    """Turns spans into usage records by policy.
 
-    def __init__(self, config: UsagePolicyConfig, _context: Context) -> None:
-        self._engine = compile_engine(config)
+    Args:
+        config: the policies.
+        context: of the service.
+        remote: when keys are fetched from addresses.
+        file: when key files are read again.
+    """
+
+    def __init__(
+        self, config: UsagePolicyConfig, context: Context, *, remote: Timing = REMOTE, file: Timing = FILE
+    ) -> None:
+        self._trust = Trust()
+        self._engine = _compiled(config, self._trust)
+        self._id = context.id
+        self._keeper = KeyKeeper(
+            self._trust.rings,
+            context.clock.ns,
+            lambda problem: context.health.report(context.id, problem),
+            remote,
+            file,
+        )
+        self._telling: asyncio.Task[None] | None = None
         self.terms = tuple(policy.terms for policy in self._engine.policies)
         """What the policies bill."""
 
     async def __aenter__(self) -> "UsagePolicyProcessor":
-        """Start; there is nothing to open."""
+        """Start to keep keys up to date; ready with or without them."""
+        await self._keeper.start()
+        if self._trust.refused:
+            self._telling = asyncio.create_task(self._tell_regularly())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop; there is nothing to close."""
+        """Stop."""
+        if self._telling is not None:
+            self._telling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._telling
+        await self._keeper.stop()
 
     def process(self, payload: bytes, received_ns: int) -> UsageBatch:
         """Decide what is billed in one serialized `ExportTraceServiceRequest`.
 
         Raises:
             InvalidData: the payload is no such message.
+            Unavailable: it holds a token that cannot be judged before keys were loaded.
         """
         return self._engine.evaluate(payload, received_ns)
+
+    async def measure(self) -> Sequence[Measurement]:
+        """Tokens that were refused, and the keys."""
+        return [*refused_tokens(self._id, self._trust.refused), *keys(self._id, self._keeper.upkeeps)]
+
+    async def _tell_regularly(self) -> None:
+        """Say now and then which tokens were refused, for those who read no metrics."""
+        told: Mapping[tuple[str, Cause], int] = {}
+        while True:
+            await asyncio.sleep(SUMMARY_INTERVAL)
+            now = self._trust.refused
+            new: dict[str, dict[str, int]] = {}
+            for (policy, cause), count in now.items():
+                if more := count - told.get((policy, cause), 0):
+                    new.setdefault(policy, {})[cause.value] = more
+            for policy, causes in new.items():
+                _log.info("jwt_rejected", policy=policy, **causes)
+            told = now

@@ -1,0 +1,47 @@
+"""What the processor shows of its tokens and keys on `/metrics`."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from otel_usageflow.component import Measurement
+from otel_usageflow.policy.jwt_cause import Cause
+from otel_usageflow.processors.usage_policy.key_upkeep import KeyUpkeep
+
+
+def refused_tokens(processor: str, counts: Mapping[tuple[str, Cause], int]) -> Iterator[Measurement]:
+    """Tokens that named no user, by policy and cause."""
+    for (policy, cause), count in counts.items():
+        yield Measurement(
+            "otel_usageflow_jwt_rejected_total",
+            "counter",
+            count,
+            "JSON Web Tokens that named no user, by what was wrong with them.",
+            {"processor": processor, "policy": policy, "cause": cause.value},
+        )
+
+
+def keys(processor: str, upkeeps: Sequence[KeyUpkeep]) -> Iterator[Measurement]:
+    """How many keys each place has, and how often it was read; rings of one place count together."""
+    known: Counter[str] = Counter()
+    loads: Counter[tuple[str, str]] = Counter()
+    for one in upkeeps:
+        place = one.ring.place
+        known[place] = max(known[place], one.ring.keys.current)
+        for outcome, count in one.outcomes.items():
+            loads[place, outcome] += count
+    for place, count in known.items():
+        yield Measurement(
+            "otel_usageflow_jwt_keys",
+            "gauge",
+            count,
+            "Keys that tokens are verified with now, by where they come from.",
+            {"processor": processor, "place": place},
+        )
+    for (place, outcome), count in loads.items():
+        yield Measurement(
+            "otel_usageflow_jwt_key_loads_total",
+            "counter",
+            count,
+            "Attempts to load keys, by what became of them.",
+            {"processor": processor, "place": place, "outcome": outcome},
+        )
