@@ -45,3 +45,8 @@ def _moment(text: str) -> float:
     except ValueError:
         return time.time() - parse_duration(text).total_seconds()
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def written(seconds: float) -> str:
+    """A moment (unix seconds) as it is printed, in UTC to the second."""
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from otel_usageflow.cli import adjust
 from otel_usageflow.cli.arguments import add_config_arguments
 from otel_usageflow.cli.ledgers import readers
 from otel_usageflow.cli.moments import parse_moment
@@ -71,6 +72,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
     parser.set_defaults(run=command)
+    adjust.register(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def command(arguments: argparse.Namespace) -> int:
