@@ -183,7 +183,7 @@ class Sender:
         return self._loaded_to is None and self._sendable() < _MOST_IN_FLIGHT
 
     def _may_freeze_for(self, account: str) -> bool:
-        """Nothing more for an account that is cut off, unless nothing is left that could find out whether it still is.
+        """Nothing more for an account that is cut off, unless nothing is left that could find out whether it is.
 
         So it is when all that was under way has become too old to be sent again.
         """
