@@ -15,6 +15,7 @@ from decimal import Decimal, InvalidOperation
 from otel_usageflow.extensions.sqlite_storage.walk import Minute, OwnEvent, Record, Window, walk
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import trace_of
+from otel_usageflow.ledger.identifier import of_idempotency_key, place_of
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.ledger.verification import Progress, Verification
 from otel_usageflow.model.usage import Quantity
@@ -30,6 +31,8 @@ class _Found:
 
     requests: int = 0
     total: Quantity = 0
+    first_seq: int | None = None
+    last_seq: int | None = None
     latest_ns: int = -1
     latest: list[Quantity] = field(default_factory=list)
     """Quantities at the latest moment."""
@@ -77,8 +80,12 @@ def _check_minute(
 
 
 def _check_record(minute: Minute, record: Record, sums: dict[int, _Found], found: Verification) -> None:
-    key, _, _, at_ns, quantity, _ = record
+    key, _, _, at_ns, quantity, seq = record
     windows = minute.of(record)
+    for window in windows:
+        entry = sums[id(window)]
+        entry.first_seq = seq if entry.first_seq is None else min(seq, entry.first_seq)
+        entry.last_seq = seq if entry.last_seq is None else max(seq, entry.last_seq)
     if quantity is None:
         for window in windows:
             sums[id(window)].taken_back = True
@@ -124,6 +131,8 @@ def _check_window(window: Window, real: _Found, found: Verification) -> None:
         said = f"{window.requests} requests and {window.total}"
         problem = f"says {said}, and its records are {real.requests} and {amount.plain(real.total)}"
         found.find("conservation", where, problem, _BILL if window.table == "windows" else _LOOK)
+    elif (window.first_seq, window.last_seq) != (real.first_seq, real.last_seq):
+        found.find("conservation", where, "names other commits than those of its records", _LOOK)
     elif real.latest and not real.taken_back:
         last = (window.last_ns, _amount(window.last_value))
         if last[0] != real.latest_ns or last[1] not in real.latest:
@@ -171,20 +180,23 @@ def _check_lost_events(connection: sqlite3.Connection, found: Verification, prog
     }
     (last,) = connection.execute("SELECT coalesce(max(event_id), 0) FROM meter_events").fetchone()
     rows = connection.execute(
-        """SELECT e.event_id, e.part, e.state, e.record_key IS NOT NULL,
+        """SELECT e.event_id, e.part, e.state, e.record_key, e.identifier, e.idempotency_key,
                   CASE WHEN e.record_key IS NOT NULL THEN EXISTS (SELECT 1 FROM records WHERE key = e.record_key)
                        ELSE EXISTS (SELECT 1 FROM windows w WHERE w.event_id = e.event_id - e.part
                                     AND w.event_id NOT IN (0, -1)) END
            FROM meter_events e ORDER BY e.event_id"""
     )
-    for event_id, part, state, of_record, covers in rows:
+    for event_id, part, state, record_key, name, idempotency_key, covers in rows:
         found.looked_at["meter_events"] += 1
         if event_id % 10_000 == 0:
             progress("meter events", event_id, last)
+        place = (None, int.from_bytes(record_key[:4], "big")) if record_key is not None else (event_id, None)
+        if of_idempotency_key(idempotency_key) != name or place_of(name) != place:
+            found.find("conservation", f"meter event {event_id}", "its identifiers do not belong to it", _BILL)
         if state not in EventState.__members__.values():
             found.find("conservation", f"meter event {event_id}", f"is in state {state}, which there is none", _LOOK)
         elif not covers and state != EventState.RETURNED and event_id - part not in corrections:
-            what = "a request" if of_record else "windows"
+            what = "windows" if record_key is None else "a request"
             found.find(
                 "conservation", f"meter event {event_id}", f"bills {what} that the ledger does not have", _BILL
             )
@@ -202,6 +214,8 @@ _NAMED = {
     "WHERE account_id NOT IN (SELECT account_id FROM accounts)",
     "requests that are billed and in quarantine, too": "SELECT count(*) FROM quarantine q JOIN records r USING (key) "
     "WHERE q.resolved_at IS NULL",
+    "meter events whose attempts contradict each other": "SELECT count(*) FROM meter_events "
+    "WHERE (attempts = 0) != (first_attempt_at IS NULL) OR uncertain NOT IN (0, 1) OR duplicate NOT IN (0, 1)",
     "records whose moment is not found by their key": "SELECT count(*) FROM stray_records s "
     "WHERE NOT EXISTS (SELECT 1 FROM records r WHERE r.key = s.key AND r.at_ns / 1000000000 = s.at_s)",
 }

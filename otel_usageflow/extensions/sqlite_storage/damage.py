@@ -35,11 +35,14 @@ def recovery(path: Path) -> str:
 def is_damage(error: BaseException) -> bool:
     """Whether SQLite says that the file is not what it should be."""
     name = getattr(error, "sqlite_errorname", None) or ""
-    unreadable = isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
-    return unreadable or name.startswith("SQLITE_CORRUPT") or name == "SQLITE_NOTADB"
+    text = isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
+    # Even SQLite's message may quote what is damaged.
+    return (
+        text or isinstance(error, UnicodeDecodeError) or name.startswith("SQLITE_CORRUPT") or name == "SQLITE_NOTADB"
+    )
 
 
-def explained(error: sqlite3.Error, path: Path) -> StorageError:
+def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StorageError:
     """What to tell people about an error of SQLite."""
     if is_damage(error):
         return damaged(path, str(error))

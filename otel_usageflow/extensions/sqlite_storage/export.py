@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import lru_cache
 
 from otel_usageflow.extensions.sqlite_storage.walk import Minute, Record, Window, walk
@@ -21,13 +21,15 @@ _NAMES = """JOIN series s ON s.series_id = {0}.series_id JOIN meters m ON m.mete
 _DISCARDED = -2
 
 
-def rows(connection: sqlite3.Connection, what: What, since: float | None, until: float | None) -> Iterator[Row]:
+def rows(
+    connection: sqlite3.Connection, what: What, since: float | None, until: float | None
+) -> Generator[Row, None, None]:
     """Every row from `since` to before `until`, unix seconds. The connection is in a read transaction.
 
     What decides is the end of the span for usage, the timestamp for events and corrections, the entry's moment for
     the audit log, and the moment of the usage for quarantine.
     """
-    read: dict[What, Callable[[sqlite3.Connection, float, float], Iterator[Row]]] = {
+    read: dict[What, Callable[[sqlite3.Connection, float, float], Generator[Row, None, None]]] = {
         What.USAGE: _usage,
         What.EVENTS: _events,
         What.AUDIT: _audit,
@@ -37,7 +39,7 @@ def rows(connection: sqlite3.Connection, what: What, since: float | None, until:
     return read[what](connection, 0.0 if since is None else since, float(_END) if until is None else until)
 
 
-def _usage(connection: sqlite3.Connection, since: float, until: float) -> Iterator[Row]:
+def _usage(connection: sqlite3.Connection, since: float, until: float) -> Generator[Row, None, None]:
     first = max(int(since), 0) // MINUTE * MINUTE
     last = min(-(-int(until) // MINUTE) * MINUTE, _END)
 
@@ -110,7 +112,7 @@ def _told(connection: sqlite3.Connection, event_id: int) -> tuple[str, str, str,
     return row[0], row[1], str(STANDING_OF_EVENT[EventState(row[3])]), row[2]
 
 
-def _events(connection: sqlite3.Connection, since: float, until: float) -> Iterator[Row]:
+def _events(connection: sqlite3.Connection, since: float, until: float) -> Generator[Row, None, None]:
     found = connection.execute(
         """SELECT e.event_id, e.identifier, a.account, e.event_name, e.customer, e.value, e.timestamp, e.payload,
                   e.requests, e.part, e.parts, e.state, e.attempts, e.uncertain, e.frozen_at, e.first_attempt_at,
@@ -138,7 +140,7 @@ def _events(connection: sqlite3.Connection, since: float, until: float) -> Itera
         )
 
 
-def _audit(connection: sqlite3.Connection, since: float, until: float) -> Iterator[Row]:
+def _audit(connection: sqlite3.Connection, since: float, until: float) -> Generator[Row, None, None]:
     found = connection.execute(
         "SELECT entry, at, actor, action, subject, before, after, why, hash FROM audit "
         "WHERE at >= ? AND at < ? ORDER BY entry",
@@ -148,7 +150,7 @@ def _audit(connection: sqlite3.Connection, since: float, until: float) -> Iterat
         yield (entry, _micros(at), actor, action, subject, json.loads(before), json.loads(after), why, hash_.hex())
 
 
-def _quarantine(connection: sqlite3.Connection, since: float, until: float) -> Iterator[Row]:
+def _quarantine(connection: sqlite3.Connection, since: float, until: float) -> Generator[Row, None, None]:
     requests = connection.execute(
         f"""SELECT q.reason, a.account, m.event_name, o.policy, s.metadata_field, s.user, q.key, q.quantity, q.at_ns,
                    q.quarantined_at, q.resolved_at, q.resolution, q.seen
@@ -187,7 +189,7 @@ def _quarantine(connection: sqlite3.Connection, since: float, until: float) -> I
         )
 
 
-def _corrections(connection: sqlite3.Connection, since: float, until: float) -> Iterator[Row]:
+def _corrections(connection: sqlite3.Connection, since: float, until: float) -> Generator[Row, None, None]:
     found = connection.execute(
         """SELECT j.adjustment_id, a.account, j.event_name, j.customer, j.quantity, j.timestamp, c.identifier, j.why,
                   j.actor, j.asked_at, j.state, e.identifier, j.attempts, j.settled_at, j.message

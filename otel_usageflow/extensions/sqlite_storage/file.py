@@ -85,7 +85,7 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explained(error, path) from error
     return connection
 
@@ -150,7 +150,7 @@ def open_file_for_reading(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
         _check_owner(connection, path)
         _check_version(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explained(error, path) from error
     return connection
 
@@ -172,7 +172,7 @@ def open_for_commands(directory: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")
         exact.register(connection)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise explained(error, path) from error
     return connection
 
@@ -196,7 +196,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         if is_damage(error):
             raise explained(error, of_connection(connection)) from error
         raise StorageError(f"the ledger cannot be written: {error}; nothing was changed") from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if is_damage(error):
             raise explained(error, of_connection(connection)) from error
         raise

@@ -54,8 +54,8 @@ def exported(directory: Path, what: What, since: float | None, until: float | No
     Raises:
         StorageError: there is no ledger, or it cannot be read.
     """
-    with _snapshot(directory) as connection:
-        yield export.rows(connection, what, since, until)
+    with _snapshot(directory) as connection, closing(export.rows(connection, what, since, until)) as rows:
+        yield rows
 
 
 def back_up(directory: Path, path: Path, progress: Progress) -> backup.Backup:

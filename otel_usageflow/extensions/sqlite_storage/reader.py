@@ -48,7 +48,7 @@ class SqliteReader:
         try:
             self._connection.execute("BEGIN")
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             if is_damage(error):
                 raise explained(error, of_connection(self._connection)) from error
             raise StorageError(f"the ledger cannot be read: {error}") from error

@@ -1,13 +1,15 @@
-"""Checking what is kept besides the records to answer faster: totals by day. They must equal what they sum up."""
+"""Checking what is kept besides the records to answer faster: totals by day, and the index by trace."""
 
 import sqlite3
 from collections.abc import Iterator
 
+from otel_usageflow.extensions.sqlite_storage import trace_index
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.verification import Progress, Verification
 from otel_usageflow.model.usage import Quantity
 
+_OLD = "compare with a backup and with `otel-usageflow reconcile`"
 _Key = tuple[int, int, str]
 
 # An amount that was told in several events is billed while all of them are accepted (2).
@@ -42,6 +44,7 @@ def check_totals(connection: sqlite3.Connection, found: Verification, progress: 
         )
     }
     found.looked_at["daily_totals"] = len(kept)
+    _check_slices(connection, found, progress)
     for key in sorted(kept.keys() | counted.keys()):
         said, real = kept.get(key, (0, 0)), counted.get(key, (0, 0))
         if said != real:
@@ -50,6 +53,26 @@ def check_totals(connection: sqlite3.Connection, found: Verification, progress: 
             problem = f"says {said[0]} requests and {said[1]}, and its rows are {real[0]} and {real[1]}"
             found.find(
                 "totals", where, problem, "reports of usage by day are wrong there; bills are not made of them"
+            )
+
+
+def _check_slices(connection: sqlite3.Connection, found: Verification, progress: Progress) -> None:
+    """Each slice of records is as it was when its index was made, and the index tells it."""
+    slices = connection.execute("SELECT slice, records, digest FROM trace_slices WHERE records >= 0").fetchall()
+    for done, (number, records, digest) in enumerate(slices):
+        progress("digests of records", done, len(slices))
+        found.looked_at["slices"] += 1
+        made = trace_index.read(connection, number)
+        entries = dict(connection.execute("SELECT bucket, entries FROM trace_index WHERE slice = ?", (number,)))
+        where = f"requests from {number * trace_index.SLICE} to {(number + 1) * trace_index.SLICE}"
+        if (made.records, made.digest) != (records, digest):
+            problem = f"altered: {records} were there when they were read last, and {made.records} are there now"
+            found.find(
+                "totals", where, problem if made.records != records else "altered since they were read last", _OLD
+            )
+        elif {bucket: found_ for bucket, found_ in entries.items() if found_} != made.buckets:
+            found.find(
+                "totals", where, "the index by trace does not tell them", "`explain` may not find some of them"
             )
 
 

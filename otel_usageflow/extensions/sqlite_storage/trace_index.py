@@ -32,10 +32,14 @@ _PLACE = "hex(substr(key, 20, 1)) || hex(substr(key, 16, 4)) || hex(substr(key, 
 _ROW = (
     "hex(key) || ',' || series_id || ',' || origin_id || ',' || at_ns || ',' || quote(quantity) || ',' || seq || ';'"
 )
+_SET_ASIDE = (
+    "'q' || hex(key) || ',' || series_id || ',' || origin_id || ',' || at_ns || ',' || quote(quantity) || ',' || "
+    "reason || ',' || seen || ',' || quarantined_at || ';'"
+)
 _PAGES = {
     table: f"""SELECT count(*), max(key), group_concat({_PLACE}, ''), group_concat({row}, '')
                FROM (SELECT * FROM {table} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?)"""
-    for table, row in (("records", _ROW), ("quarantine", "''"))
+    for table, row in (("records", _ROW), ("quarantine", _SET_ASIDE))
 }
 _CANDIDATES = """
 SELECT i.slice, i.entries FROM trace_index i CROSS JOIN trace_slices s ON s.slice = i.slice
@@ -66,7 +70,8 @@ class Made:
 
     records: int
     digest: bytes
-    """BLAKE2b over all columns of the slice's records, in the order of their keys."""
+    """BLAKE2b over all columns of the slice's records, in the order of their keys, and over what never changes of its
+    quarantine."""
     buckets: dict[int, bytes]
     """Last byte of the trace id -> entries."""
 
@@ -99,9 +104,9 @@ def read(connection: sqlite3.Connection, number: int) -> Made:
     buckets: defaultdict[int, set[bytes]] = defaultdict(set)
     for table, query in _PAGES.items():
         for count, places, rows in _pages(connection, query, number):
+            digest.update(rows.encode())
             if table == "records":
                 records += count
-                digest.update(rows.encode())
             for start in range(0, len(places), 9):
                 second = int.from_bytes(places[start + 5 : start + 9], "big") - number * SLICE
                 buckets[places[start]].add(places[start + 1 : start + 5] + second.to_bytes(2, "big"))
