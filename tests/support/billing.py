@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from otel_usageflow.component import Context
-from otel_usageflow.exporters.stripe_meter import FACTORY
+from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.exporter import StripeMeterExporter
+from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.extensions.sqlite_storage import SqliteStorage, SqliteStorageConfig
+from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import Quantity, Reason, Terms, UsageBatch, UsageRecord
 from otel_usageflow.testing.stripe import StripeDouble
 
@@ -86,9 +88,18 @@ class Billing:
 
 @asynccontextmanager
 async def billing(
-    directory: Path, stripe: StripeDouble, terms: tuple[Terms, ...] = (CHAT,), **config: Any
+    directory: Path,
+    stripe: StripeDouble,
+    terms: tuple[Terms, ...] = (CHAT,),
+    *,
+    clock: SteadyClock | None = None,
+    rhythm: Rhythm = RHYTHM,
+    **config: Any,
 ) -> AsyncIterator[Billing]:
-    """An exporter with a ledger in `directory`, talking to the double; windows of a second, impatient retries."""
+    """An exporter with a ledger in `directory`, talking to the double; windows of a second, impatient retries.
+
+    `clock` is the time of both, the real one by default; `rhythm` is how often the exporter looks back.
+    """
     values = {
         "api_key": stripe.api_key,
         "endpoints": {"api": stripe.url, "meter_events": stripe.url, "connect": stripe.url},
@@ -99,13 +110,16 @@ async def billing(
         "timeout": "2s",
         **config,
     }
-    health = QuietHealth()
+    health, clock = QuietHealth(), clock or SteadyClock()
     storage = SqliteStorage(
-        SqliteStorageConfig(directory=directory), Context(id="sqlite_storage", health=health, extensions={})
+        SqliteStorageConfig(directory=directory),
+        Context(id="sqlite_storage", health=health, extensions={}, clock=clock),
     )
     async with storage:
-        context = Context(id="stripe_meter", health=health, extensions={"sqlite_storage": storage}, terms=terms)
-        async with FACTORY.build(FACTORY.config.model_validate(values), context) as exporter:
+        context = Context(
+            id="stripe_meter", health=health, extensions={"sqlite_storage": storage}, terms=terms, clock=clock
+        )
+        async with StripeMeterExporter(StripeMeterConfig.model_validate(values), context, rhythm) as exporter:
             yield Billing(exporter, storage)
 
 

@@ -107,14 +107,14 @@ class Settler:
             return False
         meter = self._account.meter(place.event_name)
         if not meter.id or meter.formula not in tuple(Formula):
-            self._postpone(place, "the meter is not known", count=len(asked.candidates))
+            self._postpone(place, "the meter is not known", now, count=len(asked.candidates))
             return False
         try:
             read = await self._summaries.summaries(
                 place.account, meter.id, place.customer, place.minute, place.minute + MINUTE
             )
         except StripeFailure as error:
-            self._postpone(place, f"its summary cannot be read: {explained(error)}", count=len(asked.candidates))
+            self._postpone(place, f"its summary cannot be read: {explained(error)}", now, count=len(asked.candidates))
             return False
         reported = sum((summary.value for summary in read), Decimal(0))
         verdict = judge(reported, Formula(meter.formula), asked.known, asked.candidates)
@@ -124,7 +124,7 @@ class Settler:
         _tell(place, done)
         if done.open:
             why = "the meter's summary fits no explanation, or several: other programs may send usage as well"
-            self._postpone(place, why, count=len(done.open))
+            self._postpone(place, why, now, count=len(done.open))
             return False
         self._forget(place)
         return True
@@ -158,8 +158,8 @@ class Settler:
     def _is_time(self, what: object) -> bool:
         return self._now() >= self._not_before.get(_key(what), 0.0)
 
-    def _postpone(self, place: Place, why: str, *, count: int) -> None:
-        if self._wait(place):
+    def _postpone(self, place: Place, why: str, asked_at: float, *, count: int) -> None:
+        if self._wait(place, asked_at):
             _log.error(
                 "meter_events_still_unknown",
                 event_name=place.event_name,
@@ -171,7 +171,7 @@ class Settler:
             )
 
     def _tell_report(self, report: OpenReport, why: str) -> None:
-        if self._wait(report):
+        if self._wait(report, self._now()):
             _log.error(
                 "error_report_not_resolved",
                 report=report.report,
@@ -182,12 +182,12 @@ class Settler:
                 remedy=_COMPARE,
             )
 
-    def _wait(self, what: object) -> bool:
+    def _wait(self, what: object, since: float) -> bool:
         """Leave it alone for longer than the last time; return whether this is the first."""
         key = _key(what)
         before = self._pauses.get(key)
         self._pauses[key] = min(2 * before if before else self._rhythm.summary_delay, self._rhythm.longest_pause)
-        self._not_before[key] = self._now() + self._pauses[key]
+        self._not_before[key] = since + self._pauses[key]
         return before is None
 
     def _forget(self, what: object) -> None:
