@@ -6,9 +6,10 @@ time of what it corrects, so that it falls into the same billing period. Where t
 late, a note says what is to be credited by hand.
 
     asked ──> cancelling ──> cancelled
-      │ ^          │ └─> unclear ──> (what the meter's summary shows)
-      │ └──────────┤ (certainly not processed)
-      ├────────────┴──> sending ──> billed
+      │ ^       │    │          ^
+      │ └───────┘    └──> unclear ──┐   (until the meter's summary shows which)
+      │ certainly                   v
+      ├ not processed ──────────> sending ──> billed
       └──> by_hand, void
 
 An event is never both cancelled and corrected by another one: no event is made before it is certain that nothing was
@@ -60,7 +61,7 @@ class CorrectionState(StrEnum):
 _S = CorrectionState
 STEPS: Mapping[CorrectionState, frozenset[CorrectionState]] = {
     _S.ASKED: frozenset({_S.CANCELLING, _S.SENDING, _S.BY_HAND, _S.VOID}),
-    _S.CANCELLING: frozenset({_S.CANCELLING, _S.ASKED, _S.CANCELLED, _S.UNCLEAR, _S.SENDING, _S.BY_HAND, _S.VOID}),
+    _S.CANCELLING: frozenset({_S.CANCELLING, _S.ASKED, _S.CANCELLED, _S.UNCLEAR, _S.BY_HAND, _S.VOID}),
     _S.UNCLEAR: frozenset({_S.CANCELLED, _S.SENDING, _S.BY_HAND, _S.VOID}),
     _S.SENDING: frozenset({_S.BILLED, _S.BY_HAND}),
     _S.BILLED: frozenset({_S.SENDING, _S.BY_HAND}),
@@ -175,7 +176,7 @@ def decide(
         correction: as it stands.
         meter: how the meter adds up, why it cannot be fed, or None if that is not known yet.
         now: unix seconds.
-        not_cancelled: why it is certain that Stripe has not cancelled the event, and will not.
+        not_cancelled: why it is certain, when that was unclear, that Stripe has not cancelled the event.
     """
     corrected = correction.corrected
     if correction.state in (_S.ASKED, _S.CANCELLING, _S.UNCLEAR):
@@ -186,10 +187,10 @@ def decide(
     match correction.state:
         case _S.ASKED:
             alone = corrected is not None and correction.whole and not corrected.others
-            if alone and corrected is not None and not not_cancelled and _may_cancel(corrected, now):
+            if alone and corrected is not None and _may_cancel(corrected, now):
                 return Cancel(corrected.identifier)
-            return _tell(correction, meter, now, not_cancelled)
-        case _S.CANCELLING | _S.UNCLEAR if not_cancelled:
+            return _tell(correction, meter, now, "")
+        case _S.UNCLEAR if not_cancelled:
             return _tell(correction, meter, now, not_cancelled)
         case _S.CANCELLING:
             assert corrected is not None  # only an event is cancelled

@@ -57,17 +57,15 @@ def outcome_of(error: BaseException) -> Outcome:
 def cancellation_outcome(error: BaseException) -> Outcome:
     """What became of a request to cancel a meter event when it raised this.
 
-    Stripe documents no texts for its refusals, so none is taken for a yes. One that may say that the event is
-    cancelled already leaves it open; any other is a no for good.
+    Stripe documents no texts for its refusals, so a refusal only says that this attempt did nothing: the event can
+    be cancelled already, or not be there.
     """
     outcome = outcome_of(error)
     refused = isinstance(error, stripe.InvalidRequestError) and error.http_status in (400, 404) and _is_stripes(error)
     if not refused or isinstance(outcome, Retry):
         return outcome
     assert isinstance(error, stripe.InvalidRequestError)
-    message = _message(error).lower()
-    perhaps = "cancel" in message and ("already" in message or "before" in message)
-    return Refused(Reason.REJECTED, explained(error), _code(error), _request_id(error), uncertain=perhaps)
+    return Refused(Reason.REJECTED, explained(error), _code(error), _request_id(error))
 
 
 def explained(error: BaseException) -> str:

@@ -161,17 +161,10 @@ class Corrector:
         corrections, number = self._of.corrections, correction.number
         may_have_been = correction.state is CorrectionState.CANCELLING
         match cancellation_outcome(error):
-            case Refused(why=why, uncertain=uncertain) if may_have_been or uncertain:
-                # Perhaps refused because an earlier attempt had got through.
+            case Refused(why=why):
+                # Perhaps an earlier attempt got through, or that of somebody else, or the event is not there at all.
                 await corrections.become(number, CorrectionState.UNCLEAR, why, self._of.now())
                 _log.warning("correction_unclear", correction=number, why=why)
-            case Refused(why=why):
-                (under_way,) = [one for one in await corrections.open() if one.number == number] or [correction]
-                decision = self._decide(under_way, f"Stripe does not cancel it ({why})")
-                if isinstance(decision, Wait):
-                    await corrections.not_processed(number, decision.why)
-                else:
-                    await self._apply(under_way, decision)
             case Halted(why=why, remedy=remedy):
                 await self._later(correction, f"{why}; {remedy}", processed=may_have_been)
             case Retry(why=why, uncertain=uncertain, new_key=new_key):

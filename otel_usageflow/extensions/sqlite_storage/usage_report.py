@@ -116,7 +116,7 @@ _CORRECTIONS = """
 SELECT a.account, e.event_name, NULL, '', iif(:by_day, d.timestamp / 86400, -1), e.customer, e.state, :correction, 0,
        0, 0, d.quantity
 FROM adjustments d JOIN meter_events e ON e.event_id = d.event_id JOIN accounts a ON a.account_id = e.account_id
-WHERE d.timestamp >= :since AND d.timestamp < :until
+WHERE d.timestamp >= :since AND d.timestamp < :until AND d.origin != 'reconcile'
 """
 
 
