@@ -12,12 +12,23 @@ import sys
 from collections.abc import Sequence
 
 from otel_usageflow import __version__
-from otel_usageflow.cli import components, demo, explain, preview, print_config, quarantine, run, usage, validate
+from otel_usageflow.cli import (
+    components,
+    demo,
+    explain,
+    ledger,
+    preview,
+    print_config,
+    quarantine,
+    run,
+    usage,
+    validate,
+)
 from otel_usageflow.cli.arguments import Parser, add_config_arguments
 from otel_usageflow.cli.output import give_up_stdout, prepare_streams
 from otel_usageflow.errors import ConfigErrors, StartError, UsageError
 
-COMMANDS = (validate, print_config, components, preview, usage, explain, quarantine, demo)
+COMMANDS = (validate, print_config, components, preview, usage, explain, quarantine, ledger, demo)
 """In the order of the help."""
 
 _DESCRIPTION = "Usage-based billing from OpenTelemetry: HTTP server spans in, Stripe meter events out."

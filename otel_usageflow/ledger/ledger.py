@@ -12,6 +12,7 @@ from otel_usageflow.ledger.correction import Corrections
 from otel_usageflow.ledger.doubt import Doubts
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.reconcile import ComparedSums
+from otel_usageflow.ledger.releases import Releases
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
 from otel_usageflow.model.usage import Reason, Terms, UsageBatch
@@ -63,6 +64,10 @@ class Ledger(Protocol):
     @property
     def sums(self) -> ComparedSums:
         """What Stripe must have counted, and when it was compared."""
+
+    @property
+    def releases(self) -> Releases:
+        """What the ledger releases by itself when the cause is gone."""
 
     @property
     def doubts(self) -> Doubts:

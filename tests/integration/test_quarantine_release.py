@@ -183,7 +183,7 @@ async def test_releasing_races_with_the_same_spans(ledger: Path) -> None:
 
 
 async def test_a_refused_event_is_sent_again_under_another_identifier(ledger: Path) -> None:
-    """What Stripe has refused is sent once more when it is released, and only then; released twice it is sent once."""
+    """What Stripe has refused is sent once more when it is released, once however often that is asked for."""
     async with book(ledger) as open_book:
         await open_book.list_customers({"acme": "cus_1"})
         await refused(open_book, quantity=5)

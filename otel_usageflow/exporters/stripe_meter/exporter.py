@@ -18,7 +18,8 @@ from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, 
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.corrections import Corrector, Sources
 from otel_usageflow.exporters.stripe_meter.doubts import Settler
-from otel_usageflow.exporters.stripe_meter.measurements import attempts
+from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts
+from otel_usageflow.exporters.stripe_meter.releases import Releaser
 from otel_usageflow.exporters.stripe_meter.reports import Reports
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.exporters.stripe_meter.summaries import Summaries
@@ -80,7 +81,8 @@ class StripeMeterExporter:
 
     async def measure(self) -> Sequence[Measurement]:
         """What the exporter shows on `/metrics`."""
-        return attempts(self._id, self._sender.counts)
+        unsettled = doubts(self._id, *await self._ledger.doubts.open_counts())
+        return [*attempts(self._id, self._sender.counts), *unsettled]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
@@ -100,7 +102,7 @@ class StripeMeterExporter:
 
     def _look_back(self, api: StripeApi) -> Iterator[asyncio.Task[None]]:
         """What follows up on events that were sent: Stripe's late reports, and what its summaries show."""
-        doubts, summaries = self._ledger.doubts, Summaries(api)
+        ledger, summaries = self._ledger.doubts, Summaries(api)
         corrector = Corrector(
             Sources(
                 self._ledger.corrections,
@@ -114,17 +116,21 @@ class StripeMeterExporter:
             )
         )
         yield asyncio.create_task(corrector.follow(), name=f"{self._id} corrections")
+        releaser = Releaser(
+            self._ledger.releases, self._accounts, self._terms, self._now, self._rhythm, self._sender.wake
+        )
+        yield asyncio.create_task(releaser.follow(), name=f"{self._id} releases")
         for account in self._accounts.values():
             reports = Reports(
                 api,
-                doubts,
+                ledger,
                 account.name,
                 account.event_names_by_meter,
                 lambda: self._sender.counts["accepted"],
                 self._now,
                 self._rhythm,
             )
-            settler = Settler(doubts, summaries, account, self._now, self._rhythm, reports.are_read)
+            settler = Settler(ledger, summaries, account, self._now, self._rhythm, reports.are_read)
             where = f"{self._id} {account.name or 'own'}"
             yield asyncio.create_task(reports.follow(), name=f"{where} reports")
             yield asyncio.create_task(settler.follow(), name=f"{where} doubts")

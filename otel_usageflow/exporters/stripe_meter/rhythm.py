@@ -13,6 +13,8 @@ class Rhythm:
     """Between two looks at events of unknown outcome."""
     summary_delay: float = 3_600.0
     """After which Stripe's summaries are believed to be complete; it states none, others have seen two minutes."""
+    release: float = 60.0
+    """Between two looks at what can be released by itself; what costs more is looked at up to an hour apart."""
     reports_idle: float = 600.0
     """Between two reads of error reports."""
     reports_soon: float = 30.0

@@ -18,6 +18,7 @@ from otel_usageflow.extensions.sqlite_storage.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.reconcile import SqliteSums
+from otel_usageflow.extensions.sqlite_storage.release_ledger import SqliteReleases
 from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
@@ -45,6 +46,7 @@ class SqliteLedger:
         self._resume: dict[int, windows.Place] = {}
         self._sealed = False
         self.doubts = SqliteDoubts(self._run, self._look, names, book)
+        self.releases = SqliteReleases(self._run, self._look, names, book)
         self.corrections = SqliteCorrections(self._run, self._look, book)
         self.sums = SqliteSums(self._run, self._look, book)
 

@@ -72,7 +72,8 @@ def windows(connection: sqlite3.Connection, filters: Filters) -> Clause:
 def events(connection: sqlite3.Connection, filters: Filters) -> Clause:
     """For meter events that were refused."""
     made = _Parts(filters)
-    made.add(f"e.state = {int(EventState.REFUSED)}")
+    # The second condition is that of the index in the order of events; without it another, scattered one is taken.
+    made.add(f"e.state = {int(EventState.REFUSED)} AND e.state IN (3, 4, 6, 7)")
     made.reasons("e.reason")
     if filters.event_name is not None:
         made.add("e.event_name = :event_name", event_name=filters.event_name)

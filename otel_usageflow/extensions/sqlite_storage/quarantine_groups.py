@@ -37,8 +37,8 @@ SELECT account, reason, code, series, event_name, NULL, NULL, customer, reason, 
 FROM (SELECT a.account, e.reason, coalesce(e.code, '') AS code, e.event_name, e.customer, e.requests, e.timestamp,
              e.settled_at, iif(e.value NOT LIKE '%.%' AND length(e.value) <= 15, CAST(e.value AS INTEGER), e.value)
              AS value,
-             coalesce((SELECT group_concat(DISTINCT w.series_id) FROM windows w
-                       WHERE w.event_id = e.event_id - e.part),
+             coalesce((SELECT iif(min(w.series_id) = max(w.series_id), CAST(min(w.series_id) AS TEXT),
+                                  group_concat(w.series_id)) FROM windows w WHERE w.event_id = e.event_id - e.part),
                       (SELECT CAST(r.series_id AS TEXT) FROM records r WHERE r.key = e.record_key), '') AS series
       FROM meter_events e JOIN accounts a USING (account_id) WHERE {{where}})
 GROUP BY account, reason, code, event_name, customer, series
@@ -69,7 +69,7 @@ def _events(connection: sqlite3.Connection, filters: Filters) -> Iterable[Group]
     clause = quarantine_filters.events(connection, filters)
     known: dict[str, tuple[str | None, str, tuple[str, ...]]] = {}
     for row in connection.execute(_EVENTS.format(where=clause.where), clause.values).fetchall():
-        series = row[3].split(",") if row[3] else []
+        series = sorted(set(row[3].split(","))) if row[3] else []
         for one in series:
             if one not in known:
                 known[one] = _series(connection, int(one))
