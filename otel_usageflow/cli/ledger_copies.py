@@ -71,7 +71,8 @@ def recover(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output or file.with_name("recovered.db")
     with ProgressLine() as progress:
         made = maintenance.recover(file, output, progress)
-    for name, count in sorted(made.rows.items()):
+    for name in sorted(made.rows.keys() | set(made.incomplete)):
+        count = made.rows[name]
         damaged = ", and not all could be read" if name in made.incomplete else ""
         if count or damaged:
             sys.stdout.write(f"{name}: {count:,} rows{damaged}\n")

@@ -17,6 +17,8 @@ from otel_usageflow.errors import StorageCorrupt, StorageError
 
 SMALL = 50_000_000
 """Bytes of a file that is looked at as a whole."""
+_SMALLEST = 512
+"""Bytes of the smallest page: what is shorter SQLite may take for a new database."""
 _PATIENCE = 1.0
 """Seconds for looking at pages."""
 _HOT = ("ledger", "accounts", "meters", "open_windows", "released_events", "adjustments", "directories", "cursors")
@@ -70,8 +72,8 @@ def check_file(path: Path) -> None:
     """
     log = _log_of(path)
     if path.exists():
-        if path.stat().st_size == 0:
-            raise damaged(path, "the file is empty")
+        if path.stat().st_size < _SMALLEST:
+            raise damaged(path, "the file is empty" if path.stat().st_size == 0 else "it was cut off")
     elif log.exists() and log.stat().st_size:
         raise damaged(path, f"it is gone, and its write-ahead log {log.name} is there")
 
@@ -129,7 +131,9 @@ def _check_log(path: Path) -> None:
 
 def _frames(log: Path) -> list[tuple[int, int, tuple[int, int]]]:
     """(page, size of the database if it commits, salts) of every frame that is whole."""
-    found = []
+    found: list[tuple[int, int, tuple[int, int]]] = []
+    if not log.exists() or log.stat().st_size <= _WAL_HEADER:
+        return found
     with log.open("rb") as file:
         header = file.read(_WAL_HEADER)
         step = _FRAME_HEADER + struct.unpack(">I", header[8:12])[0]

@@ -69,6 +69,10 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
     if not path.exists():
         _create(path)
     try:
+        # Read-only: closing a connection that can write would move a damaged write-ahead log into the file.
+        with closing(_connect_for_reading(path)) as looking:
+            _check_owner(looking, path)
+            check_opened(looking, path)
         connection = sqlite3.connect(path, isolation_level=None, timeout=5)
         try:
             path.chmod(0o600)
@@ -78,9 +82,8 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA temp_store = MEMORY")
             exact.register(connection)
-            _check_owner(connection, path)
-            check_opened(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_size_limit = 67108864")  # after a burst the log shrinks again
             migrate(connection, uuid.uuid4().hex)
         except BaseException:
             connection.close()
@@ -145,7 +148,7 @@ def open_file_for_reading(path: Path) -> sqlite3.Connection:
         StorageError: it cannot be read.
     """
     try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection = _connect_for_reading(path)
         exact.register(connection)
         connection.execute("PRAGMA query_only = ON")
         _check_owner(connection, path)
@@ -200,6 +203,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         if is_damage(error):
             raise explained(error, of_connection(connection)) from error
         raise
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:

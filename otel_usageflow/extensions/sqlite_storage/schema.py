@@ -396,15 +396,17 @@ def migrate(connection: sqlite3.Connection, ledger_id: str) -> None:
                 connection.execute("INSERT INTO ledger VALUES (1, ?, 0)", (ledger_id,))
             connection.execute(f"PRAGMA user_version = {number + 1}")
             if number:  # the first schema has no audit log
-                record(connection, _told(version, number), time.time())
+                record(connection, _told(connection, version, number), time.time())
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
 
 
-def _told(version: int, number: int) -> Change:
+def _told(connection: sqlite3.Connection, version: int, number: int) -> Change:
     """What the audit log says about a step of the schema from `number`, in a ledger that began at `version`."""
+    (ledger_id,) = connection.execute("SELECT ledger_id FROM ledger").fetchone()
+    after = {"schema": number + 1, "ledger_id": ledger_id}
     if version == 0 and number == 1:
-        return Change(SERVICE, CREATED, "ledger", after={"schema": number + 1})
-    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after={"schema": number + 1})
+        return Change(SERVICE, CREATED, "ledger", after=after)
+    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after=after)

@@ -3,6 +3,7 @@
 Nothing is changed. What is damaged so much that a check cannot be made is a finding of that check.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,7 +14,7 @@ from otel_usageflow.extensions.sqlite_storage.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.damage import recovery
 from otel_usageflow.extensions.sqlite_storage.schema import migrate
 from otel_usageflow.extensions.sqlite_storage.totals import check_totals
-from otel_usageflow.ledger.audit import Entry, first_break
+from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
 from otel_usageflow.ledger.verification import Head, Progress, Verification
 
 _CHANGED = (
@@ -117,11 +118,28 @@ def _check_audit(
     if broken is not None:
         problem = "was changed, or one before it was removed: its hash does not follow from the entry before it"
         found.find("audit", f"audit entry {broken}", problem, _CHANGED)
+    _check_ledger(connection, found)
     if found.head is None:
         found.find("audit", "audit log", "is empty; the ledger's creation is its first entry", _CHANGED)
     if expect is not None and not (noted and noted[0].hash.hex().startswith(expect.hash)):
         problem = f"is not {expect.hash} any more" if noted else "is gone: the end of the log was cut off"
         found.find("audit", f"audit entry {expect.entry}", problem, _CHANGED)
+
+
+def _check_ledger(connection: sqlite3.Connection, found: Verification) -> None:
+    """The ledger's own row says what the audit log says about it."""
+    told = connection.execute(
+        "SELECT action, after FROM audit WHERE action IN (?, ?, ?, ?) ORDER BY entry",
+        (CREATED, MIGRATED, COPIED, RECOVERED),
+    ).fetchall()
+    named = [json.loads(after).get("ledger_id") for _, after in told]
+    ledger_id, seq, copied_seq, highest = connection.execute(
+        "SELECT ledger_id, seq, copied_seq, (SELECT coalesce(max(seq), 0) FROM records) FROM ledger"
+    ).fetchone()
+    if next((name for name in named if name), ledger_id) != ledger_id:
+        found.find("audit", "the ledger", "has another id than when it was made", _CHANGED)
+    if (copied_seq > 0) > any(action in (COPIED, RECOVERED) for action, _ in told) or max(copied_seq, highest) > seq:
+        found.find("audit", "the ledger", "counts other commits than its records and copies", _CHANGED)
 
 
 def _check_seals(connection: sqlite3.Connection, found: Verification, progress: Progress) -> None:
