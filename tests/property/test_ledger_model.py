@@ -20,11 +20,16 @@ from ledgers import METER, Book, book
 
 from otel_usageflow.delivery.sender import too_old_to_resend
 from otel_usageflow.extensions.sqlite_storage import verdicts
+from otel_usageflow.extensions.sqlite_storage.decisions import Who
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_commands, open_for_reading, transaction
+from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.quarantine_entries import pages
+from otel_usageflow.extensions.sqlite_storage.release import discard, release
 from otel_usageflow.extensions.sqlite_storage.verify import verify
 from otel_usageflow.ledger.charge import DAY, IDENTIFIER_MEMORY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
+from otel_usageflow.ledger.quarantine import Decided, Entry, Filters
 from otel_usageflow.ledger.report import Standing
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.meter_event import MeterEvent
@@ -49,6 +54,8 @@ OUTCOMES = st.sampled_from(
         Refused(Reason.REJECTED, "do not retry", uncertain=True),
     ]
 )
+FILTERS = st.sampled_from([Filters(), Filters(reasons=(Reason.REJECTED,)), Filters(user="acme")])
+OPS = Who("ops", "as the model has it")
 SURE = (Standing.BILLED,)
 PERHAPS = (Standing.BILLED, Standing.SENDING, Standing.UNKNOWN, Standing.QUARANTINED)
 
@@ -217,6 +224,16 @@ class LedgerModel(RuleBasedStateMachine):
             lambda c: verdicts.decide(c, identifier, counted=counted, actor="ops", why="seen", now=self.now)
         )
 
+    @rule(filters=FILTERS, few=st.booleans())
+    def release(self, filters: Filters, few: bool) -> None:
+        """Somebody lets some of what is in quarantine be decided about again."""
+        self._on_quarantine(filters, few, lambda c, entries: release(c, Names, entries, Decided(), OPS, self.now))
+
+    @rule(filters=FILTERS)
+    def discard(self, filters: Filters) -> None:
+        """Somebody decides that some of it is not billed."""
+        self._on_quarantine(filters, True, lambda c, entries: discard(c, entries, OPS, self.now))
+
     @rule(outcomes=st.lists(st.tuples(OUTCOMES, st.booleans()), min_size=3, max_size=6))
     def deliver(self, outcomes: list[tuple[Outcome, bool]]) -> None:
         """The usual way of things: windows end, are frozen, and the first events of all lanes are sent."""
@@ -317,6 +334,23 @@ class LedgerModel(RuleBasedStateMachine):
                 requests[line.standing] += line.requests
                 quantity[line.standing] += int(line.quantity)
         return requests, quantity
+
+    def _on_quarantine(
+        self, filters: Filters, few: bool, change: Callable[[sqlite3.Connection, list[Entry]], list[Entry]]
+    ) -> None:
+        """Choose entries, and change them later: what has changed meanwhile must be left alone."""
+        with closing(open_for_reading(self.directory)) as connection:
+            chosen = [entry for page in pages(connection, filters) for entry in page][: 2 if few else None]
+        self._command(lambda c: change(c, chosen))
+        assert not self._changed_again(chosen, change)
+
+    def _changed_again(
+        self, chosen: list[Entry], change: Callable[[sqlite3.Connection, list[Entry]], list[Entry]]
+    ) -> list[Entry]:
+        """What the same decision, given a second time, would change."""
+        done: list[Entry] = []
+        self._command(lambda c: done.extend(change(c, chosen)))
+        return done
 
     def _in_state(self, state: EventState) -> list[tuple[int, str]]:
         """(event id, identifier) of the events in a state that nobody is sending."""
