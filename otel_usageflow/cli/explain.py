@@ -110,6 +110,10 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
         yield _line("window", f"{length}: {one.window.requests} requests, {plain(one.window.quantity)} in all")
     if one.event is not None:
         yield from _event_lines(one.event)
+    for decision in one.decisions:
+        why = f": {decision.why}" if decision.why else ""
+        told = f"{decision.action} {_moment(decision.at)} by {decision.actor}{why} (audit entry {decision.entry})"
+        yield _line("decided", told)
     yield _line("standing", f"{one.standing}: {one.reason}" if one.reason else one.standing)
 
 

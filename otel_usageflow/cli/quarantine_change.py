@@ -1,7 +1,5 @@
 """Releasing and discarding from the command line: first what would happen, then a question, then step by step."""
 
-import getpass
-import socket
 import sys
 import time
 from collections import Counter, defaultdict
@@ -9,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from otel_usageflow.cli.people import actor, confirmed
 from otel_usageflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,9 +37,9 @@ def release(
     seen = _look(quarantines, filters, lambda entry: release_of(entry, decided, now))
     if not seen.tell("Of what is in quarantine, this would be released:", tuple(Way)):
         return 0
-    if not _confirmed("Release it?", yes=yes):
+    if not confirmed("Release it?", yes=yes):
         return 0
-    who = Who(_actor(), why, asked)
+    who = Who(actor(), why, asked)
     return _step_by_step(
         "released", quarantines, filters, seen.doable, lambda one, entries: one.release(entries, decided, who)
     )
@@ -68,9 +67,9 @@ def discard(
         why = _ask("Why is it not billed? ")
     if not why.strip():
         raise UsageError("quarantine discard: without a reason nothing is discarded; nothing was changed")
-    if not _confirmed("Discard it?", yes=yes):
+    if not confirmed("Discard it?", yes=yes):
         return 0
-    who = Who(_actor(), why.strip(), asked)
+    who = Who(actor(), why.strip(), asked)
     return _step_by_step(
         "discarded", quarantines, filters, seen.doable, lambda one, entries: one.discard(entries, who)
     )
@@ -157,17 +156,6 @@ def _step_by_step(
     return 0
 
 
-def _confirmed(question: str, *, yes: bool) -> bool:
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise UsageError("quarantine: this is no terminal to ask on; add --yes to do what is shown above")
-    if _ask(f"{question} [y/N] ").strip().lower() in ("y", "yes"):
-        return True
-    _say("Nothing was changed.")
-    return False
-
-
 def _ask(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
@@ -176,12 +164,3 @@ def _ask(question: str) -> str:
 
 def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
-
-
-def _actor() -> str:
-    """Who gives the command, for the audit log."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container without a name for its user
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

@@ -16,7 +16,7 @@ class ExplainedEvent:
     value: str
     timestamp: int
     state: str
-    """frozen, sending, accepted, refused or unknown; see `ledger/states.py`."""
+    """One of `ledger.states.EventState`, in lower case."""
     requests: int
     attempts: int
     frozen_at: float
@@ -44,6 +44,21 @@ class ExplainedWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainedDecision:
+    """Something that was decided about usage while it could not be billed; see the audit log."""
+
+    at: float
+    """Unix seconds."""
+    actor: str
+    """`service`, or who gave the command."""
+    action: str
+    """released, discarded or refiled."""
+    why: str
+    entry: int
+    """The number in the audit log."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainedUsage:
     """One charge: a request under one policy, and all that happened to it."""
 
@@ -60,12 +75,13 @@ class ExplainedUsage:
     ended_at: float
     """The moment that is billed, unix seconds."""
     standing: str
-    """billed, sending, collecting, quarantined or unknown; see `ledger/report.py`."""
+    """One of `ledger.report.Standing`."""
     reason: str | None
     seen: tuple[str, ...]
     """For a request without a user: the names of the attributes that its span carried."""
     window: ExplainedWindow | None
     event: ExplainedEvent | None
+    decisions: tuple[ExplainedDecision, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,14 @@ CORRECTION_POINTS = (
 )
 """Those of corrections, which usage alone never reaches: an attempt to cancel is written down, answered, settled."""
 
+RELEASE_POINTS = (
+    "release: written",
+    "discard: written",
+    "refile: written",
+    "refile: durable",
+)
+"""Those of releases and of what people decide about quarantine."""
+
 
 def _nothing(_point: str) -> None:
     """The process lives on."""

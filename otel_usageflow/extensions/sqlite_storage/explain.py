@@ -3,11 +3,21 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage import trace_index
+from otel_usageflow.extensions.sqlite_storage.decisions import Subject, about, event_subject, window_subject
+from otel_usageflow.extensions.sqlite_storage.verdicts import event_named
+from otel_usageflow.extensions.sqlite_storage.windows import DISCARDED
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import MINUTE, first_key, trace_of, window_start
-from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage, ExplainedWindow
+from otel_usageflow.ledger.explanation import (
+    ExplainedDecision,
+    ExplainedEvent,
+    ExplainedRequest,
+    ExplainedUsage,
+    ExplainedWindow,
+)
 from otel_usageflow.ledger.report import STANDING_OF_EVENT, Standing
 from otel_usageflow.ledger.states import EventState
 
@@ -27,20 +37,27 @@ def explain_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[Expla
     """Everything that the ledger knows of a trace, in the order of time."""
     keys = trace_index.find(connection, trace_id)
     record = f"SELECT r.key, r.at_ns, r.quantity, r.seq, r.series_id, {_WHO} FROM records r {_NAMES} WHERE r.key = ?"
-    kept = f"""SELECT q.key, q.at_ns, q.quantity, q.reason, q.seen, {_WHO} FROM quarantine q {_NAMES}
-               WHERE q.key = ? AND q.resolved_at IS NULL"""
+    kept = f"""SELECT q.key, q.at_ns, q.quantity, q.reason, q.seen, q.resolution, {_WHO} FROM quarantine q {_NAMES}
+               WHERE q.key = ? AND (q.resolved_at IS NULL OR q.resolution = 'discarded')"""
     found = []
     for key in keys:
-        found += [_explain_record(connection, row) for row in connection.execute(record, (key,)).fetchall()]
-        found += [_explain_quarantined(row) for row in connection.execute(kept, (key,)).fetchall()]
+        aside = connection.execute(kept, (key,)).fetchall()
+        found += [_explain_quarantined(connection, row) for row in aside]
+        # What was discarded or refiled leaves a record without a quantity, which is told elsewhere.
+        if not aside and not connection.execute("SELECT 1 FROM refiled WHERE key = ?", (key,)).fetchone():
+            found += [_explain_record(connection, row) for row in connection.execute(record, (key,)).fetchall()]
     return sorted(found, key=lambda usage: (usage.ended_at, usage.span_id, usage.event_name))
 
 
 def explain_event(
     connection: sqlite3.Connection, identifier: str
 ) -> tuple[ExplainedEvent, list[ExplainedRequest]] | None:
-    """A meter event and the requests that it is made of, in the order of time; None if there is none."""
-    row = connection.execute(_EVENT + "e.identifier = ?", (identifier,)).fetchone()
+    """A meter event and the requests that it is made of, in the order of time; also by an identifier that it had."""
+    event_id = event_named(connection, identifier)
+    if event_id is None:  # one that does not tell its place, as older versions made them
+        row = connection.execute(_EVENT + "e.identifier = ?", (identifier,)).fetchone()
+    else:
+        row = connection.execute(_EVENT + "e.event_id = ?", (event_id,)).fetchone()
     if row is None:
         return None
     return _event(row), sorted(_requests(connection, row[0]), key=lambda r: (r.ended_at, r.span_id))
@@ -50,29 +67,42 @@ def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> 
     key, at_ns, quantity, seq, series_id, *who = row
     assert isinstance(key, bytes)
     assert isinstance(at_ns, int)
-    window, event, held = _place(connection, key, at_ns, seq, series_id)
+    place = _place(connection, key, at_ns, seq, series_id)
     standing: Standing
     reason: str | None
     if quantity is None:
         standing, reason = Standing.NESTED, None
-    elif held is not None:
-        standing, reason = Standing.QUARANTINED, held
-    elif event is not None:
-        standing, reason = STANDING_OF_EVENT[EventState[event.state.upper()]], event.reason
-    elif quantity == 0 and (window is None or window.quantity == 0):
+    elif place.held is not None:
+        standing, reason = Standing.QUARANTINED, place.held
+    elif place.event is not None:
+        standing, reason = STANDING_OF_EVENT[EventState[place.event.state.upper()]], place.event.reason
+    elif place.discarded:
+        standing, reason = Standing.DISCARDED, None
+    elif quantity == 0 and (place.window is None or place.window.quantity == 0):
         standing, reason = Standing.BILLED, None
     else:
         standing, reason = Standing.COLLECTING, None
-    return _usage(key, at_ns, quantity, who, standing, reason, (), window, event)
+    told = _decisions(connection, key, *place.subjects)
+    return _usage(key, at_ns, quantity, who, standing, reason, (), place.window, place.event, told)
 
 
-def _explain_quarantined(row: tuple[object, ...]) -> ExplainedUsage:
-    key, at_ns, quantity, reason, seen, *who = row
+def _explain_quarantined(connection: sqlite3.Connection, row: tuple[object, ...]) -> ExplainedUsage:
+    key, at_ns, quantity, reason, seen, resolution, *who = row
     assert isinstance(key, bytes)
     assert isinstance(at_ns, int)
     assert isinstance(seen, str)
     names = tuple(json.loads(seen))
-    return _usage(key, at_ns, quantity, who, Standing.QUARANTINED, str(reason), names, None, None)
+    standing = Standing.QUARANTINED if resolution is None else Standing.DISCARDED
+    told = _decisions(connection, key)
+    return _usage(key, at_ns, quantity, who, standing, str(reason), names, None, None, told)
+
+
+def _decisions(connection: sqlite3.Connection, *subjects: Subject) -> tuple[ExplainedDecision, ...]:
+    """What was decided about a request, its window or its event while it could not be billed."""
+    return tuple(
+        ExplainedDecision(entry.at, entry.actor, entry.action, entry.why, entry.entry)
+        for entry in about(connection, subjects)
+    )
 
 
 def _usage(
@@ -85,6 +115,7 @@ def _usage(
     seen: tuple[str, ...],
     window: ExplainedWindow | None,
     event: ExplainedEvent | None,
+    decisions: tuple[ExplainedDecision, ...],
 ) -> ExplainedUsage:
     policy, account, event_name, source, user, field = (str(one) for one in who)
     trace_id, span_id = trace_of(key)
@@ -104,33 +135,47 @@ def _usage(
         seen=seen,
         window=window,
         event=event,
+        decisions=decisions,
     )
 
 
-def _place(
-    connection: sqlite3.Connection, key: bytes, at_ns: int, seq: object, series_id: object
-) -> tuple[ExplainedWindow | None, ExplainedEvent | None, str | None]:
-    """The window of a record, its event, and the reason if the window is held."""
-    own = connection.execute(
+class _Place(NamedTuple):
+    """Where a record stands."""
+
+    window: ExplainedWindow | None = None
+    event: ExplainedEvent | None = None
+    held: str | None = None
+    """The reason, if its window is held."""
+    discarded: bool = False
+    subjects: tuple[Subject, ...] = ()
+    """Its window and its event, as decisions call them."""
+
+
+def _place(connection: sqlite3.Connection, key: bytes, at_ns: int, seq: object, series_id: object) -> _Place:
+    row = connection.execute(
         _EVENT + "e.record_key = ? AND e.state != ? ORDER BY e.event_id", (key, EventState.RETURNED)
     ).fetchone()
+    own = None if row is None else _event(row)
+    subjects: tuple[Subject, ...] = () if row is None else (event_subject(row[0]),)
     for length in range(1, MINUTE + 1):
         place = (length, window_start(at_ns, length), series_id, seq)
         where = "length = ? AND start = ? AND series_id = ? AND ? BETWEEN first_seq AND last_seq"
         for table, last in (("held_windows", "reason"), ("open_windows", "NULL"), ("windows", "event_id")):
             row = connection.execute(
-                f"SELECT start, length, requests, total, {last} FROM {table} WHERE {where}", place
+                f"SELECT start, length, requests, total, first_seq, series_id, {last} FROM {table} WHERE {where}",
+                place,
             ).fetchone()
             if row is None:
                 continue
             window = ExplainedWindow(row[0], row[1], row[2], amount.restored(row[3]))
+            subjects += (window_subject(row[1], row[0], row[5], row[4]),)
             if table == "held_windows" and own is None:
-                return window, None, str(row[4])
-            if table == "windows" and row[4] > 0:
-                event = connection.execute(_EVENT + "e.event_id = ?", (row[4],)).fetchone()
-                return window, _event(event), None
-            return window, _event(own) if own is not None else None, None
-    return None, _event(own) if own is not None else None, None
+                return _Place(window, held=str(row[6]), subjects=subjects)
+            if table == "windows" and row[6] > 0:
+                event = connection.execute(_EVENT + "e.event_id = ?", (row[6],)).fetchone()
+                return _Place(window, _event(event), subjects=(*subjects, event_subject(row[6])))
+            return _Place(window, own, discarded=table == "windows" and row[6] == DISCARDED, subjects=subjects)
+    return _Place(event=own, subjects=subjects)
 
 
 def _event(row: tuple[object, ...]) -> ExplainedEvent:

@@ -287,7 +287,8 @@ def _tell(
         connection, Change(SERVICE, decisions.REFILED, f"policy {policy}", before, after, why), now
     )
     connection.executemany(
-        "INSERT OR IGNORE INTO decisions VALUES (?, ?)", [(charge.key, written.entry) for charge in charges]
+        "INSERT OR IGNORE INTO decisions SELECT coalesce((SELECT became FROM refiled WHERE key = ?1), ?1), ?2",
+        [(charge.key, written.entry) for charge in charges],
     )
 
 
