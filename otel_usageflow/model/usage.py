@@ -98,5 +98,7 @@ class UsageBatch:
     unmatched: int = 0
     unbilled: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(policy, rule that said no) -> requests; today the rule is always `status`."""
+    failed_conditions: Counter[str] = field(default_factory=Counter)
+    """Policy -> requests of which its condition could say neither true nor false, so that it took them not."""
     malformed: int = 0
     """Spans without a valid trace or span id: they have no identity, so they cannot be billed once."""

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, StringConstraints, WrapValidator, fi
 
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.policy.endpoint import parse_endpoint_text
+from otel_usageflow.policy.expressions.expression import condition, quantity
 from otel_usageflow.policy.fields import (
     Comparables,
     FixedQuantity,
@@ -34,6 +35,16 @@ def _host(value: str) -> str:
     return host_only(value)
 
 
+def _condition(value: str) -> str:
+    condition(value)
+    return value
+
+
+def _expression(value: str) -> str:
+    quantity(value)
+    return value
+
+
 EndpointText = Annotated[str, AfterValidator(_endpoint)]
 Hosts = Annotated[tuple[Annotated[Name, AfterValidator(_host)], ...], OneOrMany()]
 
@@ -46,6 +57,11 @@ class MatchConfig(ConfigModel):
     host: Hosts | None = Field(default=None, description="the host that was asked for, without its port")
     attributes: dict[Name, Comparables] = Field(
         default={}, description="attribute of the span, or else of the resource -> one or several values"
+    )
+    condition: Annotated[str, AfterValidator(_condition)] | None = Field(
+        default=None,
+        description="true or false, in CEL over attributes, resource and span",
+        examples=["attributes.plan == 'pro' && span.status < 300"],
     )
 
 
@@ -71,21 +87,26 @@ class AttributeConfig(ConfigModel):
 
 
 class QuantityConfig(ConfigModel):
-    """A quantity taken from one span attribute, or summed over several."""
+    """A quantity taken from one span attribute, summed over several, or worked out."""
 
     attribute: Name | None = None
     attributes: Names | None = None
+    expression: Annotated[str, AfterValidator(_expression)] | None = Field(
+        default=None,
+        description="a number, in CEL over attributes, resource and span",
+        examples=["(span.duration_ns + 59999999999) / 60000000000"],
+    )
 
     @model_validator(mode="after")
-    def _either(self) -> "QuantityConfig":
-        if (self.attribute is None) == (self.attributes is None):
-            raise ValueError("write either attribute: KEY or attributes: [KEY, ...]")
+    def _one(self) -> "QuantityConfig":
+        if sum(way is not None for way in (self.attribute, self.attributes, self.expression)) != 1:
+            raise ValueError("write either attribute: KEY, attributes: [KEY, ...] or expression: CEL")
         return self
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The attributes that are summed."""
-        return self.attributes or (self.attribute or "",)
+        return self.attributes or ((self.attribute,) if self.attribute is not None else ())
 
 
 def _quantity(value: Any, _handler: Any) -> Any:

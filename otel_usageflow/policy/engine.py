@@ -104,7 +104,7 @@ class PolicyEngine:
                 resource = self._resource_keys.find(resource_spans.resource.attributes)
                 service = plain_text(read(resource, SERVICE)) or ""
             if resource is not None:
-                origin = Origin(resource, service, scope)
+                origin = Origin(resource, service, scope, resource_spans.resource.attributes)
                 for span in servers:
                     self._classify(span, origin, work)
 
@@ -153,7 +153,7 @@ class PolicyEngine:
         for index in candidates:
             policy = self.policies[index]
             event_name = policy.terms.event_name
-            if event_name in taken or (policy.conditions and not holds(policy.conditions, request)):
+            if event_name in taken or (policy.narrowed and not _meets(policy, request, work.batch)):
                 continue
             taken.add(event_name)
             if http.status(request.found) in policy.statuses:
@@ -168,6 +168,19 @@ def _candidates(leaves: Sequence[Leaf], request: HttpRequest) -> Sequence[int]:
     if len(leaves) == 1:
         return leaves[0].of(request.method).pick(request)
     return sorted({index for leaf in leaves for index in leaf.of(request.method).pick(request)})
+
+
+def _meets(policy: Policy, request: HttpRequest, batch: UsageBatch) -> bool:
+    """Whether a request meets a policy's `match`; a condition that fails is not met, and is counted."""
+    if not holds(policy.conditions, request):
+        return False
+    if policy.condition is None:
+        return True
+    result = policy.condition.holds(request)
+    if result is None:
+        batch.failed_conditions[policy.terms.policy] += 1
+        return False
+    return result
 
 
 def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageRecord:

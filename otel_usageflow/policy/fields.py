@@ -97,8 +97,8 @@ def fixed_quantity(value: Any) -> int | Decimal:
         amount = exact(value) if isinstance(value, int | float | str) else None
     if amount is None:
         raise ValueError(
-            "is no quantity; write a number from 0 to below 10^18 with at most 18 decimals, `{attribute: KEY}` "
-            "or `{attributes: [KEY, ...]}`"
+            "is no quantity; write a number from 0 to below 10^18 with at most 18 decimals, `{attribute: KEY}`, "
+            "`{attributes: [KEY, ...]}` or `{expression: CEL}`"
         )
     return amount
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from otel_usageflow.model.usage import Quantity, Terms
 from otel_usageflow.policy.config import MatchConfig, PolicyConfig, QuantityConfig
 from otel_usageflow.policy.endpoint import Endpoint, parse_endpoint_text
+from otel_usageflow.policy.expressions import expression
+from otel_usageflow.policy.expressions.expression import Expression
 from otel_usageflow.policy.fields import allowed_statuses
 from otel_usageflow.policy.http import HOST_KEYS
 from otel_usageflow.policy.jwt_trust import Trust
@@ -26,6 +28,10 @@ class Policy:
     terms: Terms
     endpoints: tuple[Endpoint, ...]
     conditions: tuple[Condition, ...]
+    condition: Expression | None
+    """What the request must meet beyond `conditions`."""
+    narrowed: bool
+    """Whether there are any of both."""
     statuses: frozenset[int | None]
     readers: tuple[Reader, ...]
     quantity: Quantity | None
@@ -70,21 +76,38 @@ def compile_policy(config: PolicyConfig, placeholders: frozenset[str], trust: Tr
     readers = tuple(source.reader(setting) for source in config.user)
     payload_keys = tuple(sorted((name, rule.attribute) for name, rule in config.payload.items()))
     both = frozenset({*config.match.attributes, *(key for _, key in payload_keys)})
-    measured = config.quantity.keys if isinstance(config.quantity, QuantityConfig) else ()
-    quantity = None if isinstance(config.quantity, QuantityConfig) else config.quantity
+    conditions = tuple(_conditions(config.match))
+    condition = expression.condition(config.match.condition) if config.match.condition is not None else None
+    measured: tuple[str, ...] = ()
+    worked_out: Expression | None = None
+    quantity: Quantity | None = None
+    if not isinstance(config.quantity, QuantityConfig):
+        quantity = config.quantity
+    elif config.quantity.expression is not None:
+        worked_out = expression.quantity(config.quantity.expression)
+    else:
+        measured = config.quantity.keys
+    expressions = [one for one in (condition, worked_out) if one is not None]
     return Policy(
         terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account, quantity),
         endpoints=endpoints,
-        conditions=tuple(_conditions(config.match)),
+        conditions=conditions,
+        condition=condition,
+        narrowed=bool(conditions) or condition is not None,
         statuses=allowed_statuses(config.status),
         readers=readers,
         quantity=quantity,
-        measure=_measure(measured),
+        measure=worked_out.amount if worked_out is not None else _measure(measured),
         payload_keys=payload_keys,
         span_keys=both.union(
-            measured, HOST_KEYS if config.match.host else (), *(reader.span_keys for reader in readers)
+            measured,
+            HOST_KEYS if config.match.host else (),
+            *(reader.span_keys for reader in readers),
+            *(one.span_keys for one in expressions),
         ),
-        resource_keys=both.union(*(reader.resource_keys for reader in readers)),
+        resource_keys=both.union(
+            *(reader.resource_keys for reader in readers), *(one.resource_keys for one in expressions)
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 """One HTTP request as policies see it: a SERVER span, its resource and its scope."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otel_usageflow.model.attributes import Found, Value, read
@@ -15,6 +16,8 @@ class Origin:
     """The resource's attributes that some policy asks for."""
     service: str
     scope: str
+    attributes: Sequence[bytes] = ()
+    """All attributes of the resource, undecoded."""
 
 
 class HttpRequest:

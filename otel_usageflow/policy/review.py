@@ -91,6 +91,8 @@ def _position(policy: PolicyConfig, number: int) -> str:
 
 
 def _never(match: MatchConfig, exclude_scopes: Sequence[str]) -> str | None:
+    if match.condition is not None and match.condition.strip() == "false":
+        return "its condition is false"
     if match.scope and set(match.scope) <= set(exclude_scopes):
         return f"exclude_scopes takes all spans of the scope {' and '.join(match.scope)}"
     if any(key in RPC for key in match.attributes):
@@ -121,6 +123,8 @@ def _shadowing(index: int, policies: Sequence[PolicyConfig], endpoints: list[lis
 
 def _implies(narrow: MatchConfig, wide: MatchConfig) -> bool:
     """Whether every request that meets `narrow` meets `wide`."""
+    if wide.condition is not None and wide.condition != narrow.condition:
+        return False
     pairs = [(wide.service, narrow.service), (wide.scope, narrow.scope), (wide.host, narrow.host)]
     pairs += [(texts, narrow.attributes.get(key)) for key, texts in wide.attributes.items()]
     return all(ours is None or (theirs is not None and set(theirs) <= set(ours)) for ours, theirs in pairs)

@@ -30,6 +30,8 @@ class _Traffic:
     """(policy, rule) -> requests."""
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(policy, reason) -> records."""
+    failed_conditions: Counter[str] = field(default_factory=Counter)
+    """Policy -> requests."""
     refused: Counter[str] = field(default_factory=Counter)
     """Reason -> calls."""
 
@@ -49,6 +51,7 @@ class UsageSummary:
         for policy in policies:
             traffic.billable[policy] += 0
             traffic.unbilled[policy, "status"] += 0
+            traffic.failed_conditions[policy] += 0
             for reason in _SEEN_BY_POLICIES:
                 traffic.quarantined[policy, reason.value] += 0
 
@@ -60,6 +63,7 @@ class UsageSummary:
         traffic.unmatched += batch.unmatched
         traffic.malformed += batch.malformed
         traffic.unbilled.update(batch.unbilled)
+        traffic.failed_conditions.update(batch.failed_conditions)
         for (policy, reason), count in Counter((r.terms.policy, r.reason) for r in batch.records).items():
             if reason is None:
                 traffic.billable[policy] += count
@@ -103,6 +107,7 @@ class UsageSummary:
             counts["unmatched"] += traffic.unmatched
             counts["unbilled"] += traffic.unbilled.total()
             counts["malformed"] += traffic.malformed
+            counts["failed_conditions"] += traffic.failed_conditions.total()
             for (_policy, reason), count in traffic.quarantined.items():
                 quarantined[reason] += count
         return counts, quarantined
@@ -126,6 +131,10 @@ def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
         *(
             count("unbilled_requests", number, "Requests that a policy's rule keeps free.", policy=policy, rule=rule)
             for (policy, rule), number in traffic.unbilled.items()
+        ),
+        *(
+            count("failed_conditions", number, "Requests about which a policy's condition failed.", policy=policy)
+            for policy, number in traffic.failed_conditions.items()
         ),
         *(
             count(

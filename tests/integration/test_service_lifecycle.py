@@ -293,6 +293,7 @@ async def test_summary() -> None:
             "unmatched": 1,
             "unbilled": 2,
             "malformed": 1,
+            "failed_conditions": 0,
             "quarantined": {"no_user": 1},
         }
     ]

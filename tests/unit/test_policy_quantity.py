@@ -129,9 +129,9 @@ def test_a_fixed_quantity_that_is_none_is_refused(written: Any) -> None:
         policy(quantity=written)
 
 
-@pytest.mark.parametrize("key", ["expression", "from"])
+@pytest.mark.parametrize("key", ["from"])
 def test_what_is_not_built_is_an_unknown_key(key: str) -> None:
-    """A quantity from an expression or a trace is refused by name, not accepted and ignored."""
+    """A quantity from a trace is refused by name, not accepted and ignored."""
     with pytest.raises(ValidationError, match=rf"quantity\.{key}\n  Extra inputs"):
         policy(quantity={key: "trace", "attributes": ["a"]})
 

@@ -1,0 +1,1 @@
+"""CEL in policies: `condition` and `expression`, checked at start and bounded at run time."""

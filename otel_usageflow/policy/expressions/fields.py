@@ -1,0 +1,63 @@
+"""What an expression finds under `span`: one request, the same in every semantic convention."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from otel_usageflow.model.attributes import Value
+from otel_usageflow.model.spans import ended_ns
+from otel_usageflow.policy import http
+from otel_usageflow.policy.request import HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of `span`."""
+
+    type: str
+    """Its type in CEL: string, int or double."""
+    read: Callable[[HttpRequest], Value]
+    """The value, or None where the request has none; then the field is absent."""
+    text: str
+    """What it is, in one line."""
+    keys: frozenset[str] = frozenset()
+    """The span attributes that it needs beyond those that are read from every request."""
+
+
+def _started(request: HttpRequest) -> int | None:
+    return request.span.start_time_unix_nano or None
+
+
+def _duration(request: HttpRequest) -> int | None:
+    start, end = request.span.start_time_unix_nano, request.span.end_time_unix_nano
+    return end - start if 0 < start <= end else None
+
+
+def _seconds(request: HttpRequest) -> float | None:
+    duration = _duration(request)
+    return None if duration is None else duration / 1_000_000_000
+
+
+FIELDS: Final[dict[str, Field]] = {
+    "method": Field("string", lambda request: request.method, "the method, in capitals"),
+    "path": Field("string", lambda request: http.path(request.found), "the path as it was sent, without its query"),
+    "route": Field(
+        "string", lambda request: http.route(request.found), "the framework's route, in the framework's spelling"
+    ),
+    "status": Field("int", lambda request: http.status(request.found), "the HTTP status code"),
+    "host": Field(
+        "string",
+        lambda request: request.host or None,
+        "the host that was asked for, in lower case, without its port",
+        http.HOST_KEYS,
+    ),
+    "service": Field("string", lambda request: request.origin.service, "service.name of the resource"),
+    "scope": Field("string", lambda request: request.origin.scope, "the name of the instrumentation scope"),
+    "started_ns": Field("int", _started, "when the span started, in nanoseconds since 1970"),
+    "ended_ns": Field("int", lambda request: ended_ns(request.span), "when it ended, likewise"),
+    "duration_ns": Field("int", _duration, "how long it took, in nanoseconds; absent if it ended before it started"),
+    "duration_seconds": Field("double", _seconds, "the same in seconds"),
+    "trace_id": Field("string", lambda request: request.span.trace_id.hex(), "32 hexadecimal digits"),
+    "span_id": Field("string", lambda request: request.span.span_id.hex(), "16 hexadecimal digits"),
+}
+"""Name -> field."""
