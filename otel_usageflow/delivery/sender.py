@@ -246,7 +246,7 @@ class Sender:
             "meter_event_outcome_unknown",
             identifier=event.identifier,
             event_name=event.event_name,
-            remedy="it was not resent, because Stripe may have counted it; compare the meter's summaries",
+            remedy="none is needed: Stripe may have counted it, so it waits until the meter's summary tells",
         )
 
     async def _attempt(self, event: MeterEvent) -> None:
