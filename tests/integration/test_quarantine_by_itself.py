@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from billing import CHAT, batch, billing, record, total
 from ledgers import Book, book
+from quarantine_command import nothing_is_wrong
 
 from otel_usageflow.exporters.stripe_meter.rhythm import Rhythm
 from otel_usageflow.extensions.sqlite_storage import audit
-from otel_usageflow.extensions.sqlite_storage.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
-from otel_usageflow.ledger.verification import Verification
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Refused
 from otel_usageflow.model.usage import Reason, Terms
@@ -26,16 +25,6 @@ QUICK = Rhythm(release=0.05)
 OTHER_FIELD = replace(CHAT, metadata_field="team")
 OTHER_EVENT = replace(CHAT, event_name="chat_request")
 MENDED = pytest.mark.parametrize("mended", [OTHER_FIELD, OTHER_EVENT, replace(OTHER_EVENT, metadata_field="team")])
-
-
-def nothing_is_wrong(directory: Path) -> None:
-    """Every record stands at one place, and every sum is right."""
-    found = Verification()
-    connection = open_for_reading(directory)
-    connection.execute("BEGIN")
-    check_conservation(connection, found, lambda *_: None)
-    connection.close()
-    assert found.findings == []
 
 
 def actions(directory: Path) -> list[str]:

@@ -9,63 +9,25 @@ from pathlib import Path
 import pytest
 from billing import CHAT, batch, record
 from ledgers import METER, Book, book
+from quarantine_command import nothing_is_wrong, quarantine
 
-from otel_usageflow.cli import main
 from otel_usageflow.extensions.sqlite_storage import audit
-from otel_usageflow.extensions.sqlite_storage.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
-from otel_usageflow.ledger.verification import Verification
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Outcome, Refused
 from otel_usageflow.model.usage import Reason, UsageRecord
-
-CONFIG = """
-receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:0"}}}}}}}}
-processors:
-  usage_policy:
-    policies:
-      - name: chat
-        endpoint: POST /v1/chat
-        user: {{header: x-account-id}}
-        customer: {{metadata_field: account_id}}
-        event_name: api_request
-exporters: {{debug: {{}}}}
-extensions: {{sqlite_storage: {{directory: "{directory}"}}}}
-service:
-  extensions: [sqlite_storage]
-  pipelines: {{traces: {{receivers: [otlp], processors: [usage_policy], exporters: [debug]}}}}
-"""
-NO_USER = {"reason": Reason.NO_USER, "user": None}
 
 
 def _now() -> int:
     return int(time.time()) // 60 * 60 - 120
 
 
-def quarantine(directory: Path, *arguments: str) -> int:
-    """Run `quarantine` on the ledger in a directory."""
-    config = directory.parent / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=directory))
-    command, *rest = arguments
-    return main(["quarantine", command, "--config", str(config), *rest])
-
-
 async def run(directory: Path, *arguments: str) -> int:
     """The same, beside a ledger that is open."""
     return await asyncio.to_thread(quarantine, directory, *arguments)
-
-
-def nothing_is_wrong(directory: Path) -> None:
-    """Every record stands at one place, every sum is right, the audit log is whole."""
-    found = Verification()
-    connection = open_for_reading(directory)
-    connection.execute("BEGIN")
-    check_conservation(connection, found, lambda *_: None)
-    connection.close()
-    assert found.findings == []
 
 
 async def settle_all(open_book: Book, outcome: Outcome = Accepted()) -> list[MeterEvent]:  # noqa: B008
