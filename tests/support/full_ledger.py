@@ -51,6 +51,7 @@ async def fill(directory: Path, *, users: int = 20, events: int = 3) -> None:
         other = replace(CHAT, event_name="other")
         await open_book.commit(batch(*(record("user-2", at=NOON + 900 + n / 9, terms=other) for n in range(9))), NOON)
         await open_book.freeze(NOON + 1_000)
+        await open_book.commit(batch(*(record(user, at=NOON + 2_000) for user in everybody)), NOON)
         await open_book.storage.note_configuration({"processors": {}, "exporters": {}})
         await open_book.storage._writer.run(_seal, weight=0)
         await open_book.storage.upkeep.index()
