@@ -48,6 +48,11 @@ class SteadyClock:
         return self.ns() / SECOND
 
     @property
+    def set_by(self) -> float:
+        """Seconds by which the wall was set since the start: forward above 0, back below."""
+        return (self._wall() - self._began - self._passed()) / SECOND
+
+    @property
     def ahead(self) -> float:
         """Seconds by which the wall was set back below this clock; 0 or next to it if it was not."""
         return max(self._began + self._passed() - self._wall(), 0) / SECOND

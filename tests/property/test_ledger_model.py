@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ledgers import METER, Book, book
+from pruning import prune, pruned_to
 
 from otel_usageflow.delivery.sender import too_old_to_resend
 from otel_usageflow.extensions.sqlite_storage import verdicts
@@ -102,6 +103,7 @@ class LedgerModel(RuleBasedStateMachine):
         self.meter: Formula | Reason | None = None
         self.in_flight: list[MeterEvent] = []
         self.children: list[tuple[UsageRecord, UnflaggedSpan]] = []
+        self.pruned_to = 0
 
     @initialize(formula=st.sampled_from([Formula.SUM, Formula.SUM, Formula.COUNT]), length=LENGTHS)
     def open_first(self, formula: Formula, length: int) -> None:
@@ -284,6 +286,24 @@ class LedgerModel(RuleBasedStateMachine):
         if there:
             self._run(self.book.ledger.reopen_meter(*METER))
 
+    @precondition(lambda self: hasattr(self, "book"))
+    @rule(days=st.sampled_from([1, 3, 35]))
+    def prune(self, days: int) -> None:
+        """What is settled and old goes: what is billed stays in the sums, what waits stays, the rest is forgotten."""
+        before = {user: self._report(user, None) for user in USERS}
+        self._run(prune(self.book, self.now, retention=days * DAY))
+        self.pruned_to = pruned_to(self.directory)
+        for user in USERS:
+            for was, now, ours in zip(
+                before[user], self._report(user, None), (self.requests, self.committed), strict=True
+            ):
+                gone = was - now
+                assert not now - was
+                assert set(gone) <= {Standing.DISCARDED, Standing.CANCELLED}
+                ours[user] -= gone.total()
+        self.sent = [one for one in self.sent if one.at_ns / 10**9 >= self.pruned_to]
+        self.children = [one for one in self.children if one[0].at_ns / 10**9 >= self.pruned_to]
+
     # What must hold
 
     @invariant()
@@ -310,7 +330,8 @@ class LedgerModel(RuleBasedStateMachine):
     def daily_sums_are_those_of_their_rows(self) -> None:
         """What is kept by day is what one would count anew, whichever steps were taken."""
         if hasattr(self, "book"):
-            assert kept_by_day(self.directory) == counted_by_day(self.directory)
+            since = self.pruned_to // DAY
+            assert kept_by_day(self.directory, since) == counted_by_day(self.directory, since)
 
     # How it is done
 

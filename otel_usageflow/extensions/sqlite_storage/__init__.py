@@ -1,16 +1,18 @@
 """Extension `sqlite_storage`: the durable ledger in one SQLite file."""
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Annotated, Any, Self
 
 import structlog
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from otel_usageflow.component import Context, Factory, Kind
-from otel_usageflow.config.types import ConfigModel
+from otel_usageflow.config.types import ConfigModel, format_duration, parse_duration
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
 from otel_usageflow.extensions.sqlite_storage.keeper import AuditKeeper
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
@@ -23,6 +25,20 @@ from otel_usageflow.extensions.sqlite_storage.writer import Writer
 _log = structlog.get_logger(__name__)
 
 
+def _parse_days(value: Any) -> timedelta:
+    """Read `35d`, or any duration."""
+    days = re.fullmatch(r"(\d{1,5})d", str(value))
+    return timedelta(days=int(days[1])) if days else parse_duration(value)
+
+
+Days = Annotated[
+    timedelta,
+    BeforeValidator(_parse_days),
+    PlainSerializer(lambda value: f"{value.days}d" if value == timedelta(value.days) else format_duration(value)),
+    WithJsonSchema({"type": "string", "examples": ["35d", "400d"], "description": "days, or a duration with units"}),
+]
+
+
 class SqliteStorageConfig(ConfigModel):
     """Configuration of `extensions::sqlite_storage`."""
 
@@ -30,6 +46,23 @@ class SqliteStorageConfig(ConfigModel):
         default=Path("usageflow-data"),
         description="Where the ledger lives. It is made if it does not exist, readable for this user only.",
     )
+    retention: Days = Field(
+        default=timedelta(days=35),
+        description="How long usage is kept that is settled, in whole UTC days; at least a day. A span that is older "
+        "is not billed.",
+    )
+    totals: Days = Field(
+        default=timedelta(days=400),
+        description="How long the sums of billed usage by day are kept, for `usage`; at least as long as usage.",
+    )
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if self.retention < timedelta(days=1):
+            raise ValueError("retention must be at least 1d")
+        if self.totals < self.retention:
+            raise ValueError("totals must be at least as long as retention")
+        return self
 
 
 class SqliteStorage:
@@ -46,7 +79,14 @@ class SqliteStorage:
         )
         self._keeper = AuditKeeper(self._writer, config.directory, context.clock)
         self._indexed = Indexed()
-        self._upkeep = Upkeep(self._writer, config.directory, self._indexed, context.clock)
+        self._upkeep = Upkeep(
+            self._writer,
+            config.directory,
+            self._indexed,
+            context.clock,
+            config.retention.total_seconds(),
+            config.totals.total_seconds(),
+        )
 
     @staticmethod
     def reader(config: SqliteStorageConfig) -> AbstractContextManager[SqliteReader]:
