@@ -20,6 +20,7 @@ from otel_usageflow.cli import (
     preview,
     print_config,
     quarantine,
+    reconcile,
     run,
     usage,
     validate,
@@ -28,7 +29,7 @@ from otel_usageflow.cli.arguments import Parser, add_config_arguments
 from otel_usageflow.cli.output import give_up_stdout, prepare_streams
 from otel_usageflow.errors import ConfigErrors, StartError, UsageError
 
-COMMANDS = (validate, print_config, components, preview, usage, explain, quarantine, ledger, demo)
+COMMANDS = (validate, print_config, components, preview, usage, explain, quarantine, reconcile, ledger, demo)
 """In the order of the help."""
 
 _DESCRIPTION = "Usage-based billing from OpenTelemetry: HTTP server spans in, Stripe meter events out."

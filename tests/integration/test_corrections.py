@@ -81,6 +81,11 @@ async def settled(directory: Path, asked: Asked) -> list[Correction]:
     return found
 
 
+async def _called(stripe: StripeDouble) -> None:
+    """Wait until Stripe was asked to cancel."""
+    await stripe.wait_until(lambda: any(ADJUSTMENTS in call.path for call in stripe.calls))
+
+
 def later(seconds: float) -> SteadyClock:
     """The service's clock, so much later."""
     return SteadyClock(wall=lambda: time.time_ns() + int(seconds * 1e9))
@@ -155,7 +160,7 @@ async def test_an_outage_of_a_day_in_the_middle_of_a_cancellation(tmp_path: Path
                 stripe.fault(ADJUSTMENTS, fault)
                 stripe.fault(ADJUSTMENTS, Fault.RESET_BEFORE, times=None)
                 asked = await ask(directory, identifier)
-                await stripe.wait_until(lambda stripe=stripe: any(ADJUSTMENTS in call.path for call in stripe.calls))
+                await _called(stripe)
             stripe.clear_faults()
             stripe.clock.advance(HOURS_25)
             async with billing(directory, stripe, clock=later(HOURS_25), rhythm=IMPATIENT):

@@ -1,0 +1,120 @@
+"""Comparing one book with Stripe from the command line: all that the ledger has, with progress on a terminal."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from otel_usageflow.cli.books import Book
+from otel_usageflow.cli.progress import ProgressLine
+from otel_usageflow.errors import StartError
+from otel_usageflow.exporters.stripe_meter.answers import explained
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
+from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.reconcile import Comparer, NotComparable, meters_of
+from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
+from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+from otel_usageflow.ledger.charge import STRIPE_PAST
+from otel_usageflow.ledger.reconcile import HOUR, SETTLED_FOR, Difference, Only, Pair, Stretch, Tally, stretches
+
+_READS_PER_SECOND = 10.0
+"""Well below Stripe's limits of 25 (sandbox) and 100 (live), which all programs of an account share."""
+_TELL_FROM = 200
+"""Reads from which on an estimate is told before they begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be compared. Times are unix seconds."""
+
+    now: float
+    since: float | None = None
+    until: float | None = None
+    account: str | None = None
+    event_name: str | None = None
+    customer: str | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of comparing a book."""
+
+    book: Book
+    since: int = 0
+    until: int = 0
+    pairs: int = 0
+    reads: int = 0
+    left_out: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    not_comparable: list[tuple[Pair, str]] = field(default_factory=list)
+
+
+async def compare(book: Book, asked: Asked) -> Result:
+    """Compare everything that was asked for.
+
+    Raises:
+        StartError: Stripe or the ledger cannot be read.
+    """
+    sums = Adjustments(book.directory).sums(book.name)
+    beginning = await sums.beginning()
+    result = Result(book)
+    until = min(asked.until if asked.until is not None else asked.now, asked.now - SETTLED_FOR)
+    result.until = int(until) // HOUR * HOUR
+    if beginning is None:
+        return result
+    earliest = max(beginning // HOUR * HOUR, int(asked.now - STRIPE_PAST) // HOUR * HOUR)
+    result.since = int(asked.since) // HOUR * HOUR if asked.since is not None else earliest
+    if result.since < beginning // HOUR * HOUR:
+        sys.stderr.write("The ledger does not have that much: it is compared from its beginning on.\n")
+        result.since = beginning // HOUR * HOUR
+    only = Only(asked.account, asked.event_name, asked.customer)
+    tallied = {stretch: await sums.tallies(stretch, only) for stretch in stretches(result.since, result.until)}
+    found = {pair for by_pair in tallied.values() for pair in by_pair}
+    if asked.customer is not None and asked.event_name is not None:  # also if the ledger has nothing of them
+        found.add(Pair(asked.account or book.config.account or "", asked.event_name, asked.customer))
+    pairs = sorted(found)
+    estimate = sum(1 + (stretch.end - stretch.start) // stretch.width // 100 for stretch in tallied) * len(pairs)
+    if estimate >= _TELL_FROM:
+        sys.stderr.write(
+            f"About {estimate:,} reads of Stripe for {len(pairs):,} customers and meters, {estimate / 600:.0f} "
+            "minutes; Stripe allows at least 10,000 a month and account.\n"
+        )
+    try:
+        async with connect(book.config) as api:
+            comparer = Comparer(
+                sums,
+                Summaries(api, ReadPace(_READS_PER_SECOND, per_hour=36_000)),
+                lambda: asked.now,
+                book.config.retry_on_failure.backoff,
+            )
+            await _compare_all(comparer, api, pairs, tallied, result)
+            result.reads = comparer.reads
+    except StripeFailure as error:
+        raise StartError(
+            f"exporters::{book.exporter}: Stripe cannot be read: {explained(error)}; the comparison was not finished. "
+            "The key needs to read meters (billing) and customers"
+        ) from error
+    result.pairs = len(pairs)
+    return result
+
+
+async def _compare_all(
+    comparer: Comparer,
+    api: StripeApi,
+    pairs: list[Pair],
+    tallied: Mapping[Stretch, Mapping[Pair, Mapping[int, Tally]]],
+    result: Result,
+) -> None:
+    meters: dict[str, list[Meter]] = {}
+    with ProgressLine() as progress:
+        for done, pair in enumerate(pairs):
+            progress("comparing", done, len(pairs))
+            if pair.account not in meters:
+                meters[pair.account] = await api.meters(pair.account)
+            expected = {stretch: found.get(pair, {}) for stretch, found in tallied.items()}
+            try:
+                compared = await comparer.compare(pair, meters_of(pair, meters[pair.account]), expected)
+            except NotComparable as error:
+                result.not_comparable.append((pair, str(error)))
+                continue
+            result.differences.extend(compared.differences)
+            result.left_out += compared.left_out
