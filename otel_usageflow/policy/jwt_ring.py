@@ -1,8 +1,9 @@
 """A set of keys that somebody keeps up to date, and whether it is fresh enough to refuse a token.
 
 The pure part sees an immutable `KeySet`; whoever loads keys (the processor) replaces it. A token that no key verifies
-may be forged, or signed by a key that is newer than the set. So it is refused only by keys that were asked for after
-its request had ended; until then its request has to come again, and a refresh is asked for.
+may be forged, or signed by a key that is newer than the set; a key that is gone may be back. So a token is refused
+only by keys that were asked for after its request had ended. Until then its request has to come again, and a refresh
+is asked for.
 """
 
 from collections.abc import Callable, Sequence

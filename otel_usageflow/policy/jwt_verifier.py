@@ -30,6 +30,8 @@ class _Good:
     term: Term
     until_ns: int | None
     """When its key was withdrawn, if it was."""
+    name: str
+    """Of its key, as the ring knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ class Verifier:
         if objection is not None:
             return objection
         if found.until_ns is not None and at_ns > found.until_ns:
+            if not self._ring.settled(keys, found.name, ended_ns):
+                raise self._not_yet()  # what is gone may be back
             return Cause.WITHDRAWN_KEY
         return found.user if found.user is not None else Cause.NO_CLAIM
 
@@ -129,7 +133,7 @@ class Verifier:
         for one in usable:
             if one.key.verifies(parts.algorithm, parts.signed, parts.signature):
                 user = user_text(claim_values(parts.claims, self._steps), self._placeholders)
-                return _Good(user, term, one.until_ns)
+                return _Good(user, term, one.until_ns, short_name(parts.kid))
         if not usable and keys.has(parts.kid):
             raise Refused(Cause.ALGORITHM)
         return _Unverified(Cause.SIGNATURE if usable else Cause.UNKNOWN_KEY, short_name(parts.kid), term)

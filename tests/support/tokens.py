@@ -118,7 +118,9 @@ class KeyServer:
         self._port = addresses[0][1]
 
     async def stop(self) -> None:
-        """Refuse connections."""
+        """Refuse connections; nobody is left waiting."""
+        if self.answer.held is not None:
+            self.answer.held.set()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

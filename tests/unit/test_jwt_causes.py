@@ -178,6 +178,21 @@ def test_a_withdrawn_key_counts_for_requests_before() -> None:
     assert judge.user(GOOD, (AT + 10) * 10**9, (AT + 11) * 10**9) == "acme"
 
 
+def test_a_withdrawn_key_may_be_back() -> None:
+    """Before a request is refused because its key is gone, the keys are looked at once more."""
+    keys = ring(*KEYS, kept=False)
+    judge = verifier(keys)
+    keys.take(key_set(KEYS[1]), (AT - 5) * 10**9)
+    with pytest.raises(Unavailable):
+        judge.user(GOOD, AT * 10**9, AT * 10**9)
+    waiting = keys.begin()
+    keys.take(key_set(*KEYS), (AT + 1) * 10**9)
+    keys.end(waiting, (AT + 1) * 10**9)
+    assert judge.user(GOOD, AT * 10**9, AT * 10**9) == "acme"
+    keys.take(key_set(KEYS[1]), (AT - 1) * 10**9)
+    assert judge.user(GOOD, AT * 10**9, AT * 10**9) is Cause.WITHDRAWN_KEY
+
+
 def test_nothing_is_refused_by_keys_older_than_its_request() -> None:
     """A token that no key verifies waits for one refresh that began after its request; then it is judged."""
     woken: list[int] = []
