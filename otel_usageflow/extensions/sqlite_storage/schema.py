@@ -357,6 +357,7 @@ CREATE TABLE series_policies (
   policy TEXT NOT NULL,
   PRIMARY KEY (series_id, policy)
 ) WITHOUT ROWID;
+INSERT INTO series_policies SELECT DISTINCT series_id, policy FROM records JOIN origins USING (origin_id);
 CREATE TABLE decisions (
   subject NOT NULL,
   entry INTEGER NOT NULL,
