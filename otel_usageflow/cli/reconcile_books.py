@@ -90,8 +90,8 @@ async def compare(book: Book, asked: Asked) -> Result:
             result.reads = comparer.reads
     except StripeFailure as error:
         raise StartError(
-            f"exporters::{book.exporter}: Stripe cannot be read: {explained(error)}; the comparison was not finished. "
-            "The key needs to read meters (billing) and customers"
+            f"exporters::{book.exporter}: Stripe cannot be read: {explained(error)}; "
+            "the comparison was not finished. The key needs to read meters (billing) and customers"
         ) from error
     result.pairs = len(pairs)
     return result

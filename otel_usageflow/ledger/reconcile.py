@@ -75,6 +75,7 @@ class Only(NamedTuple):
     account: str | None = None
     event_name: str | None = None
     customer: str | None = None
+    among: tuple[Pair, ...] | None = None
 
 
 class Tally(NamedTuple):
@@ -343,6 +344,15 @@ class LedgerSums(Protocol):
         """Every meter event of a stretch, in the order in which Stripe took them."""
 
 
+class ComparedState(NamedTuple):
+    """What the ledger remembers of comparisons. `at` is unix seconds, 0 for never."""
+
+    at: float
+    pairs: int
+    different: int
+    """Pairs that differed when they were last compared."""
+
+
 class ComparedSums(LedgerSums, Protocol):
     """The same, with a memory of what was compared when, and what still waits to be sent."""
 
@@ -351,6 +361,9 @@ class ComparedSums(LedgerSums, Protocol):
 
     async def note(self, pair: Pair, at: float, since: int, until: int, difference: Quantity) -> None:
         """Remember that a pair was compared, and by how much it differed."""
+
+    async def compared(self) -> ComparedState:
+        """What was found when each pair was last compared."""
 
     async def oldest_unsent(self) -> float | None:
         """When the oldest usage ended (unix seconds) that can be sent and has no answer yet; None: nothing waits."""

@@ -112,6 +112,21 @@ class CustomersConfig(ConfigModel):
         return self
 
 
+class ReconcileConfig(ConfigModel):
+    """Comparing the ledger with what Stripe has counted, while the service runs."""
+
+    interval: Duration = Field(
+        default=timedelta(hours=24),
+        description="How often the ledger is compared with Stripe's summaries; 0s: never.",
+    )
+    reads: int = Field(
+        default=40,
+        ge=1,
+        le=10_000,
+        description="How many summaries are read each time; those that were not compared for longest come first.",
+    )
+
+
 class SendingQueue(ConfigModel):
     """The durable queue."""
 
@@ -130,6 +145,12 @@ class StripeMeterConfig(ConfigModel):
     aggregation: Aggregation = Aggregation()
     retry_on_failure: RetryOnFailure = RetryOnFailure()
     customers: CustomersConfig = CustomersConfig()
+    reconcile: ReconcileConfig = ReconcileConfig()
+    unsent_warning: Duration = Field(
+        default=timedelta(minutes=30),
+        description="How long usage may wait to be sent before the log warns; 0s: never. Stripe finalizes invoices "
+        "an hour after a billing period, and bills nothing that comes later.",
+    )
     sending_queue: SendingQueue
     timeout: Duration = Field(default=timedelta(seconds=20), description="How long one call to Stripe may take.")
     calls_per_second: float = Field(

@@ -18,11 +18,12 @@ from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, 
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.corrections import Corrector, Sources
 from otel_usageflow.exporters.stripe_meter.doubts import Settler
-from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts
+from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation
+from otel_usageflow.exporters.stripe_meter.reconciler import Reconciler, Watched, waiting_time
 from otel_usageflow.exporters.stripe_meter.releases import Releaser
 from otel_usageflow.exporters.stripe_meter.reports import Reports
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
-from otel_usageflow.exporters.stripe_meter.summaries import Summaries
+from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
@@ -82,7 +83,10 @@ class StripeMeterExporter:
     async def measure(self) -> Sequence[Measurement]:
         """What the exporter shows on `/metrics`."""
         unsettled = doubts(self._id, *await self._ledger.doubts.open_counts())
-        return [*attempts(self._id, self._sender.counts), *unsettled]
+        sums = self._ledger.sums
+        waits = waiting_time(await sums.oldest_unsent(), self._now())
+        compared = reconciliation(self._id, await sums.compared(), waits)
+        return [*attempts(self._id, self._sender.counts), *unsettled, *compared]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
@@ -102,7 +106,10 @@ class StripeMeterExporter:
 
     def _look_back(self, api: StripeApi) -> Iterator[asyncio.Task[None]]:
         """What follows up on events that were sent: Stripe's late reports, and what its summaries show."""
-        ledger, summaries = self._ledger.doubts, Summaries(api)
+        ledger, summaries = (
+            self._ledger.doubts,
+            Summaries(api, ReadPace(self._rhythm.reads_per_second, self._rhythm.reads_per_hour)),
+        )
         corrector = Corrector(
             Sources(
                 self._ledger.corrections,
@@ -116,6 +123,8 @@ class StripeMeterExporter:
             )
         )
         yield asyncio.create_task(corrector.follow(), name=f"{self._id} corrections")
+        reconciler = self._reconciler(api, summaries)
+        yield asyncio.create_task(reconciler.follow(), name=f"{self._id} reconciling")
         releaser = Releaser(
             self._ledger.releases, self._accounts, self._terms, self._now, self._rhythm, self._sender.wake
         )
@@ -134,6 +143,21 @@ class StripeMeterExporter:
             where = f"{self._id} {account.name or 'own'}"
             yield asyncio.create_task(reports.follow(), name=f"{where} reports")
             yield asyncio.create_task(settler.follow(), name=f"{where} doubts")
+
+    def _reconciler(self, api: StripeApi, summaries: Summaries) -> Reconciler:
+        return Reconciler(
+            Watched(
+                self._ledger.sums,
+                api,
+                summaries,
+                self._accounts,
+                self._config.reconcile,
+                self._config.unsent_warning.total_seconds(),
+                self._now,
+                self._config.retry_on_failure.backoff,
+                self._rhythm,
+            )
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

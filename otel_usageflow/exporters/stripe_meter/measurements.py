@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from otel_usageflow.component import Measurement
+from otel_usageflow.ledger.reconcile import ComparedState
 
 OUTCOMES = ("accepted", "duplicate", "retried", "refused", "set_aside")
 """What the sender counts: see docs/metrics.md."""
@@ -38,6 +39,41 @@ def doubts(exporter: str, unknown: int, open_reports: int) -> list[Measurement]:
             "gauge",
             open_reports,
             "Error reports of Stripe that name only some of the events that were not counted.",
+            labels,
+        ),
+    ]
+
+
+def reconciliation(exporter: str, state: ComparedState, waits: float) -> list[Measurement]:
+    """How the ledger compared with Stripe when it was last looked at, and how long usage waits to be sent."""
+    labels = {"exporter": exporter}
+    return [
+        Measurement(
+            "otel_usageflow_reconcile_last_run_timestamp_seconds",
+            "gauge",
+            state.at,
+            "When the ledger was last compared with Stripe's summaries, in unix time; 0 for never.",
+            labels,
+        ),
+        Measurement(
+            "otel_usageflow_reconcile_pairs",
+            "gauge",
+            state.pairs,
+            "Customers and meters that have been compared with Stripe's summaries.",
+            labels,
+        ),
+        Measurement(
+            "otel_usageflow_reconcile_differences",
+            "gauge",
+            state.different,
+            "Customers and meters that differed from Stripe's summaries when they were last compared.",
+            labels,
+        ),
+        Measurement(
+            "otel_usageflow_oldest_unsent_usage_age_seconds",
+            "gauge",
+            waits,
+            "How long ago the oldest usage ended that waits to be sent to Stripe, or for its answer; 0 if none does.",
             labels,
         ),
     ]

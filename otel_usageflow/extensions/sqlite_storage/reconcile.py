@@ -3,6 +3,7 @@
 It looks at no other sum of the ledger, so that a mistake in those shows.
 """
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.doubt_ledger import Runs
 from otel_usageflow.ledger import amount
-from otel_usageflow.ledger.reconcile import EventFact, Facts, Only, Pair, Stretch, Tally, role_of
+from otel_usageflow.ledger.reconcile import ComparedState, EventFact, Facts, Only, Pair, Stretch, Tally, role_of
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.usage import Quantity
 
 _BOOK = "e.account_id IN (SELECT account_id FROM accounts WHERE book = :book)"
 _ONLY = """(:account IS NULL OR a.account = :account) AND (:event_name IS NULL OR e.event_name = :event_name)
            AND (:customer IS NULL OR e.customer = :customer)"""
+_AMONG = """(:among IS NULL OR
+             json_array(a.account, e.event_name, e.customer) IN (SELECT value FROM json_each(:among)))"""
 _MENDING = "EXISTS (SELECT 1 FROM adjustments m WHERE m.event_id = e.event_id AND m.origin = 'reconcile')"
 _CANCELLING = """EXISTS (SELECT 1 FROM adjustments c WHERE c.corrects = e.event_id
                          AND c.state IN ('cancelling', 'unclear'))"""
@@ -32,7 +35,7 @@ FROM (
               WHEN instr(e.value, '.') OR length(e.value) > 15 THEN e.value
               ELSE CAST(e.value AS INTEGER) END AS amount
   FROM meter_events e JOIN accounts a USING (account_id)
-  WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY}
+  WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} AND {_ONLY} AND {_AMONG}
 )
 GROUP BY account, event_name, customer, step
 """
@@ -95,6 +98,10 @@ class SqliteSums:
         """Remember that a pair was compared, and by how much it differed."""
         await self._change(lambda connection: note(connection, self._book, pair, at, since, until, difference))
 
+    async def compared(self) -> ComparedState:
+        """What was found when each pair was last compared."""
+        return await self._look(lambda connection: compared(connection, self._book))
+
     async def oldest_unsent(self) -> float | None:
         """When the oldest usage ended that can be sent and has no answer yet."""
         return await self._look(lambda connection: oldest_unsent(connection, self._book))
@@ -113,7 +120,8 @@ def beginning(connection: sqlite3.Connection, book: str) -> int | None:
 
 def tallies(connection: sqlite3.Connection, book: str, stretch: Stretch, only: Only) -> dict[Pair, dict[int, Tally]]:
     """What is expected of each pair in each step, from what is accepted now."""
-    asked = {**stretch._asdict(), **only._asdict(), "book": book}
+    among = None if only.among is None else json.dumps(only.among, ensure_ascii=False, separators=(",", ":"))
+    asked = {**stretch._asdict(), **only._asdict(), "among": among, "book": book}
     found: dict[Pair, dict[int, Tally]] = {}
     for account, name, customer, step, *sums, events, magnitude, point, changed in connection.execute(
         _TALLIES, asked
@@ -161,6 +169,16 @@ def note(
              at = excluded.at, since = excluded.since, until = excluded.until, difference = excluded.difference""",
         (pair.event_name, pair.customer, at, since, until, amount.stored(difference), book, pair.account),
     )
+
+
+def compared(connection: sqlite3.Connection, book: str) -> ComparedState:
+    """What was found when each pair was last compared."""
+    row = connection.execute(
+        "SELECT coalesce(max(at), 0), count(*), coalesce(sum(difference NOT IN (0, '0')), 0) FROM reconciled "
+        "JOIN accounts USING (account_id) WHERE book = ?",
+        (book,),
+    ).fetchone()
+    return ComparedState(*row)
 
 
 def oldest_unsent(connection: sqlite3.Connection, book: str) -> float | None:
