@@ -7,6 +7,7 @@ ids; entering its process; HTTP; on whose endpoint; under which policies. Only w
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from otel_usageflow.errors import Unavailable
 from otel_usageflow.model.attributes import Found, Wanted, name_of, read
 from otel_usageflow.model.spans import (
     PARENT_KNOWN,
@@ -46,6 +47,8 @@ class _Work:
     """Told of each request that matched no policy."""
     undecided: list[tuple[Span, Origin]] = field(default_factory=list)
     """SERVER spans that may be the inner ones of a request."""
+    put_off: Unavailable | None = None
+    """Why the whole has to come again. The rest is looked at all the same, so that it has to come only once."""
 
 
 class PolicyEngine:
@@ -79,6 +82,7 @@ class PolicyEngine:
 
         Raises:
             InvalidData: the payload is no such message.
+            Unavailable: it holds a token that cannot be judged yet; it has to come again.
         """
         request = decode_request(payload)
         work = _Work(UsageBatch(), received_ns, set() if once else None, unmatched)
@@ -89,6 +93,8 @@ class PolicyEngine:
             for span, origin in work.undecided:
                 if (span.trace_id, span.span_id) not in inner:
                     self._bill(span, origin, work)
+        if work.put_off is not None:
+            raise work.put_off
         return work.batch
 
     def _read_resource(self, resource_spans: ResourceSpans, work: _Work) -> None:
@@ -157,7 +163,10 @@ class PolicyEngine:
                 continue
             taken.add(event_name)
             if http.status(request.found) in policy.statuses:
-                work.batch.records.append(_record(policy, request, work.received_ns))
+                try:
+                    work.batch.records.append(_record(policy, request, work.received_ns))
+                except Unavailable as error:
+                    work.put_off = error
             else:
                 work.batch.unbilled[policy.terms.policy, "status"] += 1
         return bool(taken)

@@ -1,9 +1,9 @@
-"""A set of keys that somebody keeps up to date, and whether it is fresh enough to refuse a token.
+"""A set of keys that somebody keeps up to date, and whether they were looked for before a token is refused.
 
 The pure part sees an immutable `KeySet`; whoever loads keys (the processor) replaces it. A token that no key verifies
-may be forged, or signed by a key that is newer than the set; a key that is gone may be back. So a token is refused
-only by keys that were asked for after its request had ended. Until then its request has to come again, and a refresh
-is asked for.
+may be forged, or signed by a key that is newer than the set; a key that is gone may be back. So when a name of a key
+is first met in vain, its request has to come again, and a refresh is asked for. Only names that a refresh has looked
+for are refused. No clock takes part in that: those of the machines that send spans may be wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +12,6 @@ from typing import Final
 from otel_usageflow.policy.jwt_key_set import NO_KEYS, KeySet
 from otel_usageflow.policy.jwt_keys import VerificationKey
 
-FOREVER: Final = 2**63
-"""Nanoseconds since 1970, later than any span: for keys that nobody has to load again."""
 _MAX_NAMES: Final = 1000
 _MAX_NAME: Final = 200
 
@@ -59,7 +57,7 @@ class KeyRing:
         self.wake: Callable[[], None] = _nothing
         """Called from any thread when a refresh is needed now."""
         self._read = read
-        self._fresh_ns = 0
+        self._kept = False
         self._asked = False
         self._waiting: dict[str, None] = {}
         self._absent: dict[str, None] = {}
@@ -69,20 +67,17 @@ class KeyRing:
         """Whether requests wait for a refresh."""
         return self._asked
 
-    def settled(self, keys: KeySet, name: str, ended_ns: int) -> bool:
+    def settled(self, keys: KeySet, name: str) -> bool:
         """Whether keys that do not verify a token are reason enough to refuse it.
 
         Args:
             keys: those that were tried.
             name: what the token calls its key, by `short_name`.
-            ended_ns: when its request ended, in nanoseconds since 1970.
         """
-        fresh_ns = self._fresh_ns
+        looked_for = name in self._absent
         if keys is not self.keys:
             return False  # they came meanwhile
-        if self.loaded and fresh_ns >= ended_ns:
-            return True
-        if self.loaded and name in self._absent:
+        if self.loaded and (looked_for or self._kept):
             self.doubted = True
             return True
         if len(self._waiting) < _MAX_NAMES:
@@ -112,18 +107,12 @@ class KeyRing:
             self._absent = {}
         return self.keys is not before
 
-    def end(self, waiting: dict[str, None], began_ns: int) -> None:
-        """A refresh has ended, well or not.
-
-        Args:
-            waiting: what `begin` returned.
-            began_ns: when it asked, the last time if it asked several times.
-        """
+    def end(self, waiting: dict[str, None]) -> None:
+        """A refresh has ended, well or not; `waiting` is what `begin` returned."""
         if len(self._absent) + len(waiting) > _MAX_NAMES:
             self._absent = {}
         self._absent = {**self._absent, **waiting}
-        self._fresh_ns = max(self._fresh_ns, began_ns)
 
     def keep(self) -> None:
         """Judge by the keys of now for good: nobody will load others."""
-        self._fresh_ns = FOREVER
+        self._kept = True

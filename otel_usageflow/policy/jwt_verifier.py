@@ -75,13 +75,12 @@ class Verifier:
         self._placeholders = placeholders
         self._memory = _Memory(ring.keys)
 
-    def user(self, token: str, at_ns: int, ended_ns: int) -> str | Cause:
+    def user(self, token: str, at_ns: int) -> str | Cause:
         """The user, or why there is none.
 
         Args:
             token: in compact form.
             at_ns: when the API judged it, in nanoseconds since 1970.
-            ended_ns: when the request ended.
 
         Raises:
             Unavailable: it cannot be judged yet, because keys have to be loaded first.
@@ -94,13 +93,13 @@ class Verifier:
             return found
         objection = found.term.objection(at_ns / 1e9, self._rules.leeway)
         if isinstance(found, _Unverified):
-            if objection is None and not self._ring.settled(keys, found.name, ended_ns):
+            if objection is None and not self._ring.settled(keys, found.name):
                 raise self._not_yet()
             return found.cause if self._ring.loaded or objection is None else objection
         if objection is not None:
             return objection
         if found.until_ns is not None and at_ns > found.until_ns:
-            if not self._ring.settled(keys, found.name, ended_ns):
+            if not self._ring.settled(keys, found.name):
                 raise self._not_yet()  # what is gone may be back
             return Cause.WITHDRAWN_KEY
         return found.user if found.user is not None else Cause.NO_CLAIM

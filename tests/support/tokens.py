@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -89,7 +90,8 @@ class Answer:
 class KeyServer:
     """An address of a key set on this machine; `answer` may be changed at any time."""
 
-    def __init__(self, *keys: Mapping[str, Any]) -> None:
+    def __init__(self, *keys: Mapping[str, Any], tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.answer = Answer(key_set(*keys))
         self.requests: list[Mapping[str, str]] = []
         """The headers of each."""
@@ -99,7 +101,7 @@ class KeyServer:
     @property
     def url(self) -> str:
         """The address; the same after a restart."""
-        return f"http://127.0.0.1:{self._port}/keys"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}/keys"
 
     def serve(self, *keys: Mapping[str, Any]) -> None:
         """Answer with these keys from now on."""
@@ -112,7 +114,7 @@ class KeyServer:
         app.router.add_get("/moved", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls)
         await site.start()
         addresses: Sequence[Any] = self._runner.addresses
         self._port = addresses[0][1]

@@ -48,7 +48,7 @@ def verifier(keys: KeyRing, **rules: Any) -> Verifier:
 
 
 def found(token: str, *keys: Any, at: int = AT) -> str | Cause:
-    return verifier(ring(*(keys or KEYS))).user(token, at * 10**9, at * 10**9)
+    return verifier(ring(*(keys or KEYS))).user(token, at * 10**9)
 
 
 GOOD = sign(RSA, CLAIMS, kid="rsa")
@@ -120,8 +120,8 @@ EVIL = b64(json.dumps(CLAIMS | {"sub": "globex"}))
 def test_a_token_is_refused_for_its_cause(token: str, cause: Cause) -> None:
     """Each kind of wrong token is nobody, has one cause, and has the same when it comes again."""
     judge = verifier(ring(*KEYS))
-    assert judge.user(token, AT * 10**9, AT * 10**9) is cause
-    assert judge.user(token, AT * 10**9, AT * 10**9) is cause
+    assert judge.user(token, AT * 10**9) is cause
+    assert judge.user(token, AT * 10**9) is cause
 
 
 @pytest.mark.parametrize(
@@ -156,26 +156,26 @@ def test_a_remembered_token_is_judged_anew_by_time() -> None:
     """What is remembered is when a token is in force, not whether it is."""
     judge = verifier(ring(*KEYS))
     for at, answer in ((0, "acme"), (60, Cause.EXPIRED), (59, "acme"), (-61, Cause.NOT_YET_VALID), (-60, "acme")):
-        assert judge.user(GOOD, (AT + at) * 10**9, AT * 10**9) == answer
+        assert judge.user(GOOD, (AT + at) * 10**9) == answer
 
 
 def test_leeway_widens_both_ends() -> None:
     """By so much clocks may differ, before and after."""
     judge = verifier(ring(*KEYS), leeway=10.0)
     for at, answer in ((69, "acme"), (70, Cause.EXPIRED), (-70, "acme"), (-71, Cause.NOT_YET_VALID)):
-        assert judge.user(GOOD, (AT + at) * 10**9, AT * 10**9) == answer
+        assert judge.user(GOOD, (AT + at) * 10**9) == answer
 
 
 def test_a_withdrawn_key_counts_for_requests_before() -> None:
     """A request from before the key was gone is billed, a later one is not, whenever they arrive."""
     keys = ring(*KEYS)
     judge = verifier(keys)
-    assert judge.user(GOOD, AT * 10**9, AT * 10**9) == "acme"
+    assert judge.user(GOOD, AT * 10**9) == "acme"
     keys.take(key_set(KEYS[1]), (AT + 5) * 10**9)
-    assert judge.user(GOOD, (AT + 5) * 10**9, (AT + 6) * 10**9) == "acme"
-    assert judge.user(GOOD, (AT + 5) * 10**9 + 1, (AT + 6) * 10**9) is Cause.WITHDRAWN_KEY
+    assert judge.user(GOOD, (AT + 5) * 10**9) == "acme"
+    assert judge.user(GOOD, (AT + 5) * 10**9 + 1) is Cause.WITHDRAWN_KEY
     keys.take(key_set(*KEYS), (AT + 9) * 10**9)
-    assert judge.user(GOOD, (AT + 10) * 10**9, (AT + 11) * 10**9) == "acme"
+    assert judge.user(GOOD, (AT + 10) * 10**9) == "acme"
 
 
 def test_a_withdrawn_key_may_be_back() -> None:
@@ -184,54 +184,75 @@ def test_a_withdrawn_key_may_be_back() -> None:
     judge = verifier(keys)
     keys.take(key_set(KEYS[1]), (AT - 5) * 10**9)
     with pytest.raises(Unavailable):
-        judge.user(GOOD, AT * 10**9, AT * 10**9)
+        judge.user(GOOD, AT * 10**9)
     waiting = keys.begin()
     keys.take(key_set(*KEYS), (AT + 1) * 10**9)
-    keys.end(waiting, (AT + 1) * 10**9)
-    assert judge.user(GOOD, AT * 10**9, AT * 10**9) == "acme"
+    keys.end(waiting)
+    assert judge.user(GOOD, AT * 10**9) == "acme"
     keys.take(key_set(KEYS[1]), (AT - 1) * 10**9)
-    assert judge.user(GOOD, AT * 10**9, AT * 10**9) is Cause.WITHDRAWN_KEY
+    with pytest.raises(Unavailable):
+        judge.user(GOOD, AT * 10**9)
+    keys.end(keys.begin())
+    assert judge.user(GOOD, AT * 10**9) is Cause.WITHDRAWN_KEY
 
 
-def test_nothing_is_refused_by_keys_older_than_its_request() -> None:
-    """A token that no key verifies waits for one refresh that began after its request; then it is judged."""
+def test_nothing_is_refused_before_keys_were_looked_for() -> None:
+    """A token that no key verifies waits for one refresh; then it is judged, and so are others under that name."""
     woken: list[int] = []
     keys = ring(*KEYS, kept=False)
     keys.wake = lambda: woken.append(1)
     judge = verifier(keys)
-    end = AT * 10**9
-    for token, cause in (
-        (sign(OTHER_RSA, CLAIMS, kid="new"), Cause.UNKNOWN_KEY),
-        (sign(OTHER_RSA, CLAIMS), Cause.SIGNATURE),
-        (sign(OTHER_RSA, CLAIMS, kid="rsa"), Cause.SIGNATURE),
+    for token, same, cause in (
+        (sign(OTHER_RSA, CLAIMS, kid="new"), sign(P256, CLAIMS, "ES256", kid="new"), Cause.UNKNOWN_KEY),
+        (sign(OTHER_RSA, CLAIMS), sign(SMALL_RSA, CLAIMS), Cause.SIGNATURE),
+        (sign(OTHER_RSA, CLAIMS, kid="rsa"), sign(SMALL_RSA, CLAIMS, kid="rsa"), Cause.SIGNATURE),
     ):
         for _ in range(3):
             with pytest.raises(Unavailable, match="not known yet"):
-                judge.user(token, end, end)
+                judge.user(token, AT * 10**9)
         assert woken == [1]
-        keys.end(keys.begin(), end - 1)  # began too early for this request, but it did look for this key
-        assert judge.user(token, end, end) is cause
+        waiting = keys.begin()
+        with pytest.raises(Unavailable):
+            judge.user(token, AT * 10**9)
+        keys.end(waiting)
+        assert not keys.doubted
+        assert judge.user(token, AT * 10**9) is cause
+        assert judge.user(same, AT * 10**9) is cause
+        assert keys.doubted
+        keys.end(keys.begin())
         woken.clear()
-    assert keys.doubted
-    keys.end(keys.begin(), end)
-    assert judge.user(sign(OTHER_RSA, CLAIMS, kid="newest"), end, end) is Cause.UNKNOWN_KEY
-    assert not woken
+    assert judge.user(GOOD, AT * 10**9) == "acme"
+
+
+def test_one_look_is_enough_for_a_whole_request() -> None:
+    """All unknown keys of an export request are looked for together, so that it is sent again once."""
+    trust = Trust()
+    rule = {"jwt": {"claim": "sub", "verify": {"jwks_url": "https://id.example.com/keys"}}}
+    judge = PolicyEngine([compile_policy(policy(user=rule), PLACEHOLDERS, trust)])
+    (keys,) = trust.rings
+    keys.take(key_set(*KEYS), 0)
+    tokens = [sign(OTHER_RSA, CLAIMS, kid=f"new{number}") for number in range(5)]
+    data = payload(*(span(http() | bearer(token)) for token in [GOOD, *tokens]))
+    with pytest.raises(Unavailable):
+        judge.evaluate(data, NOW)
+    keys.end(keys.begin())
+    assert [record.user for record in judge.evaluate(data, NOW).records] == ["acme", *[None] * 5]
+    assert trust.refused["chat", Cause.UNKNOWN_KEY] == 5
 
 
 def test_what_no_key_could_save_does_not_wait() -> None:
     """The wrong issuer, an expired token, no token at all: refused at once, without any keys."""
     keys = ring(kept=False)
     judge = verifier(keys)
-    end = AT * 10**9
     for claims, cause in (
         (CLAIMS | {"iss": "them"}, Cause.ISSUER),
         (CLAIMS | {"aud": "web"}, Cause.AUDIENCE),
         (CLAIMS | {"exp": AT}, Cause.EXPIRED),
         (CLAIMS | {"nbf": AT + 1}, Cause.NOT_YET_VALID),
     ):
-        assert judge.user(sign(OTHER_RSA, claims, kid="new"), end, end) is cause
-    assert judge.user("no token", end, end) is Cause.MALFORMED
-    assert judge.user(sign(SECRET, CLAIMS, "HS256"), end, end) is Cause.ALGORITHM
+        assert judge.user(sign(OTHER_RSA, claims, kid="new"), AT * 10**9) is cause
+    assert judge.user("no token", AT * 10**9) is Cause.MALFORMED
+    assert judge.user(sign(SECRET, CLAIMS, "HS256"), AT * 10**9) is Cause.ALGORITHM
     assert not keys.wanted
 
 
@@ -239,13 +260,13 @@ def test_without_keys_nothing_is_refused_however_often_they_failed_to_load() -> 
     """Until there were keys once, a request with a token has to come again."""
     keys = ring(kept=False)
     judge = verifier(keys)
-    for began in (AT - 1, AT, AT + 100):
+    for _ in range(3):
         with pytest.raises(Unavailable, match="could not be loaded"):
-            judge.user(GOOD, AT * 10**9, AT * 10**9)
+            judge.user(GOOD, AT * 10**9)
         assert keys.wanted
-        keys.end(keys.begin(), began * 10**9)
+        keys.end(keys.begin())
     keys.take(key_set(*KEYS), AT * 10**9)
-    assert judge.user(GOOD, AT * 10**9, AT * 10**9) == "acme"
+    assert judge.user(GOOD, AT * 10**9) == "acme"
 
 
 def test_new_keys_end_all_doubts() -> None:
@@ -253,12 +274,12 @@ def test_new_keys_end_all_doubts() -> None:
     keys = ring(KEYS[1], kept=False)
     judge = verifier(keys)
     with pytest.raises(Unavailable):
-        judge.user(GOOD, AT * 10**9, AT * 10**9)
-    keys.end(keys.begin(), 1)
-    assert judge.user(GOOD, AT * 10**9, AT * 10**9) is Cause.UNKNOWN_KEY
+        judge.user(GOOD, AT * 10**9)
+    keys.end(keys.begin())
+    assert judge.user(GOOD, AT * 10**9) is Cause.UNKNOWN_KEY
     keys.take(key_set(KEYS[2]), 2)
     with pytest.raises(Unavailable):
-        judge.user(GOOD, AT * 10**9, AT * 10**9)
+        judge.user(GOOD, AT * 10**9)
 
 
 def test_keys_that_come_in_between_refuse_nothing() -> None:
@@ -266,25 +287,25 @@ def test_keys_that_come_in_between_refuse_nothing() -> None:
     keys = ring(KEYS[1])
     before = keys.keys
     keys.take(key_set(KEYS[0]), 2)
-    assert not keys.settled(before, "rsa", 0)
-    assert keys.settled(keys.keys, "x", 0)
+    assert not keys.settled(before, "rsa")
+    assert keys.settled(keys.keys, "x")
 
 
 def test_memory_is_bounded() -> None:
     """Forged tokens and the names in them fill only so much, and push no good ones out."""
     judge = verifier(ring(*KEYS))
-    judge.user(GOOD, AT * 10**9, AT * 10**9)
+    judge.user(GOOD, AT * 10**9)
     for number in range(2 * BAD_TOKENS + 10):
-        judge.user(f"{HEAD}.{BODY}.{b64(str(number))}", AT * 10**9, AT * 10**9)
+        judge.user(f"{HEAD}.{BODY}.{b64(str(number))}", AT * 10**9)
     memory = judge._memory
     assert len(memory.good) == 1
     assert BAD_TOKENS <= len(memory.bad) <= 2 * BAD_TOKENS
     assert GOOD not in str(vars(judge)) + repr(memory.good._young)
     waiting = ring(*KEYS, kept=False)
     for number in range(3000):
-        waiting.settled(waiting.keys, f"{number}", 1)
-    waiting.end(waiting.begin(), 0)
-    waiting.end({f"x{number}": None for number in range(900)}, 0)
+        waiting.settled(waiting.keys, f"{number}")
+    waiting.end(waiting.begin())
+    waiting.end({f"x{number}": None for number in range(900)})
     assert sys.getsizeof(waiting._absent) < 100_000
     assert GOOD_TOKENS * 2 == 32_768
 

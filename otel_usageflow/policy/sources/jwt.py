@@ -7,7 +7,6 @@ from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.model.attributes import Value
-from otel_usageflow.model.spans import ended_ns
 from otel_usageflow.policy.cookies import cookie_values
 from otel_usageflow.policy.fields import Name
 from otel_usageflow.policy.http import QUERY_KEYS, query_values
@@ -122,7 +121,7 @@ def _judge(options: Jwt, setting: Setting) -> Callable[[str, HttpRequest], str |
 
         return unverified
     verifier = setting.trust.verifier(verify, options.claim, setting.placeholders)
-    return lambda token, request: verifier.user(token, _moment_ns(request), ended_ns(request.span))
+    return lambda token, request: verifier.user(token, _moment_ns(request))
 
 
 def _moment_ns(request: HttpRequest) -> int:

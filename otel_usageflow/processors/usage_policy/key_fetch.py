@@ -17,7 +17,11 @@ def open_session(timeout: float = TIMEOUT) -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
-        headers={"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"},
+        headers={
+            "Accept": "application/jwk-set+json, application/json",
+            "Accept-Encoding": "identity",
+            "Cache-Control": "no-cache",  # a refresh is asked for because what is known is too old
+        },
         auto_decompress=False,  # what is small on the way must not grow here
         trust_env=False,
     )

@@ -50,11 +50,15 @@ class KeyKeeper:
             for ring in self._rings
         ]
         self._tasks = [asyncio.create_task(one.run(), name=f"keys of {one.ring.place}") for one in self.upkeeps]
-        firsts = [asyncio.create_task(one.first.wait()) for one in self.upkeeps]
-        if firsts:
-            await asyncio.wait(firsts, timeout=patience)
-        for waiting in firsts:
-            waiting.cancel()
+        try:
+            async with asyncio.timeout(patience):
+                for one in self.upkeeps:
+                    await one.first.wait()
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
         self._tell()
 
     async def stop(self) -> None:

@@ -89,7 +89,7 @@ class KeyUpkeep:
             self.first.set()
             if reason is None:
                 break
-        self.ring.end(waiting, began_ns)
+        self.ring.end(waiting)
         self._failures = 0 if reason is None else self._failures + 1
 
     async def _try(self, began_ns: int) -> str | None:
