@@ -12,7 +12,8 @@ from ledgers import METER, Book, book
 
 from otel_usageflow.extensions.sqlite_storage import event_steps, exact
 from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
-from otel_usageflow.extensions.sqlite_storage.schema import MIGRATIONS, migrate
+from otel_usageflow.extensions.sqlite_storage.migration import migrate
+from otel_usageflow.extensions.sqlite_storage.schema import MIGRATIONS
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.states import EventStep
 from otel_usageflow.model.outcome import Accepted, Refused

@@ -21,7 +21,8 @@ from otel_usageflow.extensions.sqlite_storage.damage import (
     is_damage,
     of_connection,
 )
-from otel_usageflow.extensions.sqlite_storage.schema import APPLICATION_ID, MIGRATIONS, migrate
+from otel_usageflow.extensions.sqlite_storage.migration import migrate
+from otel_usageflow.extensions.sqlite_storage.schema import APPLICATION_ID, MIGRATIONS
 
 LEDGER = "ledger.db"
 LOCK = "ledger.lock"

@@ -19,8 +19,8 @@ from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.copies import mark_copy
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock
 from otel_usageflow.extensions.sqlite_storage.header import repaired
+from otel_usageflow.extensions.sqlite_storage.migration import migrate
 from otel_usageflow.extensions.sqlite_storage.output_file import new_file
-from otel_usageflow.extensions.sqlite_storage.schema import migrate
 from otel_usageflow.ledger.audit import RECOVERED
 from otel_usageflow.ledger.verification import Progress
 

@@ -22,20 +22,14 @@ Where what lives, and why:
   ledger was last compared with Stripe, and what came out.
 - `daily`: billed usage summed by UTC day, so that reports of a month read thousands of rows, not millions. It is kept
   longer than the records.
-- `series_policies`: which policies a series has usage of. `decisions`: which entries of `audit` speak of a charge, window
-  or meter event that was released, discarded or refiled. `refiled`: charges that were put under the terms that their
+- `series_policies`: which policies a series has usage of. `decisions`: which entries of `audit` speak of a charge,
+  window or meter event that was released, discarded or refiled. `refiled`: charges that were put under the terms that
+  their
   policy has now, and what they became; the old row of `records` stays, without a quantity.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
   A row of `trace_slices` with fewer than 0 records is being made.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
-
-import sqlite3
-import time
-
-from otel_usageflow.errors import SchemaTooNew
-from otel_usageflow.extensions.sqlite_storage.audit import record
-from otel_usageflow.ledger.audit import CREATED, MIGRATED, SERVICE, Change
 
 APPLICATION_ID = 0x75_66_6C_77  # "uflw"
 
@@ -372,42 +366,3 @@ CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) W
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 """Script number n takes a ledger from version n to n + 1."""
-
-
-def migrate(connection: sqlite3.Connection, ledger_id: str) -> None:
-    """Bring a ledger, or an empty file, to the version of this program.
-
-    Raises:
-        SchemaTooNew: the ledger was written by a newer version.
-    """
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise SchemaTooNew(
-            f"the ledger has schema version {version}, and this version of otel-usageflow knows only up to "
-            f"{len(MIGRATIONS)}; run the newer version that wrote it, or restore a backup made before the upgrade"
-        )
-    for number in range(version, len(MIGRATIONS)):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            for statement in MIGRATIONS[number].split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
-            if number == 0:
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute("INSERT INTO ledger VALUES (1, ?, 0)", (ledger_id,))
-            connection.execute(f"PRAGMA user_version = {number + 1}")
-            if number:  # the first schema has no audit log
-                record(connection, _told(connection, version, number), time.time())
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-
-
-def _told(connection: sqlite3.Connection, version: int, number: int) -> Change:
-    """What the audit log says about a step of the schema from `number`, in a ledger that began at `version`."""
-    (ledger_id,) = connection.execute("SELECT ledger_id FROM ledger").fetchone()
-    after = {"schema": number + 1, "ledger_id": ledger_id}
-    if version == 0 and number == 1:
-        return Change(SERVICE, CREATED, "ledger", after=after)
-    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after=after)

@@ -12,7 +12,7 @@ from pathlib import Path
 from otel_usageflow.extensions.sqlite_storage import audit, exact, seal
 from otel_usageflow.extensions.sqlite_storage.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.damage import recovery
-from otel_usageflow.extensions.sqlite_storage.schema import migrate
+from otel_usageflow.extensions.sqlite_storage.migration import migrate
 from otel_usageflow.extensions.sqlite_storage.totals import check_totals
 from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
 from otel_usageflow.ledger.verification import Head, Progress, Verification
