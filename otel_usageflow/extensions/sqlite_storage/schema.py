@@ -24,8 +24,7 @@ Where what lives, and why:
   longer than the records.
 - `series_policies`: which policies a series has usage of. `decisions`: which entries of `audit` speak of a charge,
   window or meter event that was released, discarded or refiled. `refiled`: charges that were put under the terms that
-  their
-  policy has now, and what they became; the old row of `records` stays, without a quantity.
+  their policy has now, and what they became; the old row of `records` stays, without a quantity.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
   A row of `trace_slices` with fewer than 0 records is being made.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
