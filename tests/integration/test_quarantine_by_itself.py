@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from billing import CHAT, batch, billing, record, total
 from ledgers import Book, book
+from old_ledgers import as_version_1
 from quarantine_command import nothing_is_wrong
 
 from otel_usageflow.exporters.stripe_meter.rhythm import Rhythm
@@ -267,4 +268,20 @@ async def test_single_records_wait_for_their_customer_and_their_meter(tmp_path: 
                 await stripe.wait_until(lambda: any(call.path == "/v1/customers" for call in stripe.calls))
                 stripe.add_meter("api_request")
             await stripe.wait_until(lambda: total(stripe, customer) == 5, timeout=20)
+    nothing_is_wrong(tmp_path)
+
+
+@pytest.mark.parametrize("cause", ["customer", "policy"])
+async def test_usage_that_was_held_before_an_upgrade(tmp_path: Path, cause: str) -> None:
+    """What an older version has held is released like any other when its cause is gone."""
+    async with book(tmp_path) as open_book:
+        await held(open_book)
+    as_version_1(tmp_path / "ledger.db")
+    terms = CHAT if cause == "customer" else OTHER_EVENT
+    async with book(tmp_path) as open_book:
+        open_book.fields = ("account_id", "team")
+        assert await open_book.ledger.releases.refile([terms], NOON + 40) == (0 if cause == "customer" else 2)
+        await have_customer(open_book, terms)
+        (event,) = await bill_all(open_book, NOON + 60)
+        assert (event.event_name, event.value) == (terms.event_name, "5")
     nothing_is_wrong(tmp_path)
