@@ -1,6 +1,8 @@
 """Getting at keys: a key set from its address, bounded in time and size and from nowhere else, or a file."""
 
 import asyncio
+import os
+import ssl
 
 import aiohttp
 
@@ -62,4 +64,11 @@ async def fetch(session: aiohttp.ClientSession, url: str) -> bytes:
     except TimeoutError:
         raise ValueError(f"{url} did not answer in time") from None
     except (aiohttp.ClientError, OSError) as error:
-        raise ValueError(f"{url} cannot be read: {error}") from None
+        raise ValueError(f"{url} cannot be read: {_words(error)}") from None
+
+
+def _words(error: Exception) -> str:
+    """The operating system's words where it has some; asyncio puts its own around the number."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    number = cause.errno if isinstance(cause, OSError) else None
+    return os.strerror(number) if number and number > 0 and not isinstance(cause, ssl.SSLError) else str(error)
