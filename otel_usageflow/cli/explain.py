@@ -62,9 +62,11 @@ def _trace_id(text: str) -> bytes:
 
 def _explain_trace(arguments: argparse.Namespace, trace_id: bytes) -> int:
     usage: list[ExplainedUsage] = []
+    pruned = ""
     with readers(arguments) as ledgers:
         for reader in ledgers:
             usage.extend(reader.explain_trace(trace_id))
+            pruned = pruned or _pruned(reader.pruned_to())
     if arguments.format == "json":
         _print_json({"trace_id": trace_id.hex(), "usage": [asdict(one) for one in usage]})
     elif usage:
@@ -73,17 +75,22 @@ def _explain_trace(arguments: argparse.Namespace, trace_id: bytes) -> int:
     if not usage:
         sys.stderr.write(
             f"The ledger knows of no usage in trace {trace_id.hex()}: no policy billed a request of it, its spans "
-            "did not arrive, or they are older than what is kept.\n"
+            f"did not arrive, or they are older than what is kept{pruned}.\n"
         )
         return 1
     return 0
 
 
+def _pruned(pruned_to: int) -> str:
+    return f" (settled usage of before {_moment(pruned_to)} is pruned)" if pruned_to > 0 else ""
+
+
 def _explain_event(arguments: argparse.Namespace) -> int:
     with readers(arguments) as ledgers:
         found = next(filter(None, (reader.explain_event(arguments.event) for reader in ledgers)), None)
+        pruned = next(filter(None, (_pruned(reader.pruned_to()) for reader in ledgers)), "")
     if found is None:
-        sys.stderr.write(f"The ledger knows of no meter event with the identifier {arguments.event!r}.\n")
+        sys.stderr.write(f"The ledger knows of no meter event with the identifier {arguments.event!r}{pruned}.\n")
         return 1
     event, requests = found
     if arguments.format == "json":
@@ -110,6 +117,10 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
         yield _line("window", f"{length}: {one.window.requests} requests, {plain(one.window.quantity)} in all")
     if one.event is not None:
         yield from _event_lines(one.event)
+    if one.earlier_events:
+        yield _line("given back by", ", ".join(one.earlier_events))
+    if one.resolution:
+        yield _line("in quarantine", f"before, for {one.resolution}")
     for decision in one.decisions:
         why = f": {decision.why}" if decision.why else ""
         told = f"{decision.action} {_moment(decision.at)} by {decision.actor}{why} (audit entry {decision.entry})"
@@ -118,6 +129,8 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
 
 
 def _event_lines(event: "ExplainedEvent") -> Iterable[str]:
+    from otel_usageflow.ledger.amount import plain
+
     yield _line("meter event", event.identifier)
     yield _line("customer", event.customer)
     yield _line("value", f"{event.value} for {event.requests} requests, stamped {_moment(event.timestamp)}")
@@ -132,7 +145,17 @@ def _event_lines(event: "ExplainedEvent") -> Iterable[str]:
         answer.append("Stripe had it already: an earlier attempt had got through")
     if event.request_id:
         answer.append(f"Stripe's request {event.request_id}")
+    for before in event.earlier:
+        when = [] if before.settled_at is None else [_moment(before.settled_at)]
+        told = [text for text in (before.reason, before.code, before.answer) if text]
+        name = [] if before.identifier == event.identifier else [f"as {before.identifier}"]
+        yield _line("before that", ", ".join([before.state, *when, *told, *name]))
     yield _line("answer", ", ".join(answer))
+    for one in event.corrections:
+        asked = f"asked for {_moment(one.asked_at)} by {one.actor}: {one.why}"
+        yield _line(f"correction {one.number}", f"{plain(one.quantity)}, {one.state}, {asked}")
+    if event.followed_by:
+        yield _line("billed by", ", ".join(event.followed_by))
 
 
 def _request_lines(requests: Sequence["ExplainedRequest"]) -> Iterable[str]:

@@ -6,6 +6,36 @@ from otel_usageflow.model.usage import Quantity
 
 
 @dataclass(frozen=True, slots=True)
+class EarlierAnswer:
+    """An answer to a meter event that was not the last word: it was taken back, or the event was sent again."""
+
+    identifier: str
+    """The one that the event had then."""
+    state: str
+    attempts: int
+    first_attempt_at: float | None
+    settled_at: float | None
+    duplicate: bool
+    reason: str | None
+    code: str | None
+    answer: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedCorrection:
+    """What was asked for to correct a meter event."""
+
+    number: int
+    quantity: Quantity
+    """Signed: what it adds to the bill."""
+    state: str
+    asked_at: float
+    actor: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainedEvent:
     """A meter event and what became of it. Times are unix seconds."""
 
@@ -30,6 +60,11 @@ class ExplainedEvent:
     """What Stripe, or the way to it, said last."""
     request_id: str | None
     """Stripe's `Request-Id` of the definite answer."""
+    earlier: tuple[EarlierAnswer, ...] = ()
+    """Answers before the one above, oldest first."""
+    corrections: tuple[ExplainedCorrection, ...] = ()
+    followed_by: tuple[str, ...] = ()
+    """Of an event that was given back: the identifiers of the events that bill its usage now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +117,10 @@ class ExplainedUsage:
     window: ExplainedWindow | None
     event: ExplainedEvent | None
     decisions: tuple[ExplainedDecision, ...] = ()
+    earlier_events: tuple[str, ...] = ()
+    """Identifiers of events that had covered it and were given back, certainly not counted."""
+    resolution: str | None = None
+    """How it left quarantine, if it was there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,9 @@ class LedgerReader(Protocol):
     def usage(self, since: float | None, until: float | None, *, by_day: bool = False) -> list[UsageLine]:
         """Usage whose spans ended at or after `since` and before `until`, unix seconds, sorted."""
 
+    def pruned_to(self) -> int:
+        """Settled usage of before this moment, unix seconds, is pruned; 0 if none was."""
+
     def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:
         """Everything that the ledger knows of a trace, in the order of time."""
 

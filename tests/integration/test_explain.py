@@ -1,14 +1,20 @@
 """`explain`: every line of a bill can be followed to its requests, and every request to Stripe's answer."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from billing import batch, record
-from ledgers import book
+from ledgers import METER, book
+from pruning import prune
 
 from otel_usageflow.cli import main
+from otel_usageflow.extensions.sqlite_storage import event_steps
+from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
 from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.ledger.charge import DAY
+from otel_usageflow.ledger.states import EventStep
 from otel_usageflow.model.outcome import Accepted, Refused, Retry
 from otel_usageflow.model.usage import Reason
 
@@ -136,3 +142,58 @@ async def test_the_command_says_what_it_does_not_know(tmp_path: Path, capsys: py
     ):
         assert main([*explain, *arguments]) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+async def test_the_whole_story_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], one_by_one: bool) -> None:
+    """Given back and billed by a later event, refused late, sent again: nothing of it is left out."""
+    usage = record(at=NOON + 1, quantity=3)
+    async with book(tmp_path / "ledger", window=1 if one_by_one else 10) as open_book:
+        await open_book.list_customers({"acme": "cus_1"})
+        await open_book.commit(batch(usage), NOON + 2)
+        (first,) = await open_book.freeze(NOON + 10, one_by_one=one_by_one)
+        await open_book.ledger.begin([first], NOON + 11)
+        await open_book.ledger.settle(first, Refused(Reason.NO_METER, "no active meter"), NOON + 12)
+        await open_book.ledger.reopen_meter(*METER)
+        (second,) = await open_book.freeze(NOON + 20, one_by_one=one_by_one)
+        await open_book.ledger.begin([second], NOON + 21)
+        await open_book.ledger.settle(second, Accepted("req_2"), NOON + 22)
+        with closing(open_for_commands(tmp_path / "ledger")) as connection, transaction(connection):
+            event_steps.take(connection, second.event_id, EventStep.REJECT)
+            connection.execute("UPDATE meter_events SET code = 'late_no' WHERE event_id = ?", (second.event_id,))
+            name = event_steps.resend(connection, second.event_id)
+        with open_reader(tmp_path / "ledger") as reader:
+            (told,) = reader.explain_trace(usage.trace_id)
+            of_first = reader.explain_event(first.identifier)
+            of_second = reader.explain_event(second.identifier)
+    assert told.earlier_events == (first.identifier,)
+    assert told.event is not None
+    assert told.event.identifier == name
+    assert [(one.state, one.identifier, one.code) for one in told.event.earlier] == [
+        ("accepted", second.identifier, None),
+        ("refused", second.identifier, "late_no"),
+    ]
+    assert of_first is not None
+    assert (of_first[0].state, of_first[0].followed_by) == ("returned", (name,))
+    assert [one.trace_id for one in of_first[1]] == [usage.trace_id.hex()]
+    assert of_second is not None
+    assert of_second[0].identifier == name
+    config = tmp_path / "usageflow.yaml"
+    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    capsys.readouterr()
+    assert main(["explain", "--config", str(config), usage.trace_id.hex()]) == 0
+    text = capsys.readouterr().out
+    for expected in (f"given back by {first.identifier}", "before that", "late_no", name):
+        assert expected in text
+
+
+async def test_what_is_pruned_is_called_pruned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trace that is not there may have been: the answer says up to when usage is gone."""
+    await _billed(tmp_path / "ledger")
+    async with book(tmp_path / "ledger") as open_book:
+        await open_book.commit(batch(record(at=NOON + 40 * DAY)), NOON + 40 * DAY)
+        await prune(open_book, NOON + 40 * DAY)
+    config = tmp_path / "usageflow.yaml"
+    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    assert main(["explain", "--config", str(config), "00" * 15 + "ff"]) == 1
+    assert "settled usage of before 2023-11-19T00:00:00.000Z is pruned" in capsys.readouterr().err

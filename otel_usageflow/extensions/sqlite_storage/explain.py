@@ -3,9 +3,10 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
-from otel_usageflow.extensions.sqlite_storage import trace_index
+from otel_usageflow.extensions.sqlite_storage import story, trace_index
 from otel_usageflow.extensions.sqlite_storage.decisions import Subject, about, event_subject, window_subject
 from otel_usageflow.extensions.sqlite_storage.verdicts import event_named
 from otel_usageflow.extensions.sqlite_storage.windows import DISCARDED
@@ -18,6 +19,7 @@ from otel_usageflow.ledger.explanation import (
     ExplainedUsage,
     ExplainedWindow,
 )
+from otel_usageflow.ledger.identifier import of_idempotency_key, place_of
 from otel_usageflow.ledger.report import STANDING_OF_EVENT, Standing
 from otel_usageflow.ledger.states import EventState
 
@@ -53,14 +55,15 @@ def explain_event(
     connection: sqlite3.Connection, identifier: str
 ) -> tuple[ExplainedEvent, list[ExplainedRequest]] | None:
     """A meter event and the requests that it is made of, in the order of time; also by an identifier that it had."""
+    identifier = of_idempotency_key(identifier)
     event_id = event_named(connection, identifier)
-    if event_id is None:  # one that does not tell its place, as older versions made them
+    if event_id is None and place_of(identifier) == (None, None):  # as older versions made them
         row = connection.execute(_EVENT + "e.identifier = ?", (identifier,)).fetchone()
     else:
         row = connection.execute(_EVENT + "e.event_id = ?", (event_id,)).fetchone()
     if row is None:
         return None
-    return _event(row), sorted(_requests(connection, row[0]), key=lambda r: (r.ended_at, r.span_id))
+    return _event(connection, row), sorted(_requests(connection, row[0]), key=lambda r: (r.ended_at, r.span_id))
 
 
 def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> ExplainedUsage:
@@ -83,7 +86,12 @@ def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> 
     else:
         standing, reason = Standing.COLLECTING, None
     told = _decisions(connection, key, *place.subjects)
-    return _usage(key, at_ns, quantity, who, standing, reason, (), place.window, place.event, told)
+    left = connection.execute("SELECT reason, resolution FROM quarantine WHERE key = ?", (key,)).fetchone()
+    return replace(
+        _usage(key, at_ns, quantity, who, standing, reason, (), place.window, place.event, told),
+        earlier_events=story.earlier_events(connection, key, place.key),
+        resolution=None if left is None else f"{left[0]}: {left[1]}",
+    )
 
 
 def _explain_quarantined(connection: sqlite3.Connection, row: tuple[object, ...]) -> ExplainedUsage:
@@ -147,6 +155,8 @@ class _Place(NamedTuple):
     held: str | None = None
     """The reason, if its window is held."""
     discarded: bool = False
+    key: tuple[object, ...] | None = None
+    """Length, start, series and first commit of its window."""
     subjects: tuple[Subject, ...] = ()
     """Its window and its event, as decisions call them."""
 
@@ -155,7 +165,7 @@ def _place(connection: sqlite3.Connection, key: bytes, at_ns: int, seq: object, 
     row = connection.execute(
         _EVENT + "e.record_key = ? AND e.state != ? ORDER BY e.event_id", (key, EventState.RETURNED)
     ).fetchone()
-    own = None if row is None else _event(row)
+    own = None if row is None else _event(connection, row)
     subjects: tuple[Subject, ...] = () if row is None else (event_subject(row[0]),)
     for length in range(1, MINUTE + 1):
         place = (length, window_start(at_ns, length), series_id, seq)
@@ -168,21 +178,31 @@ def _place(connection: sqlite3.Connection, key: bytes, at_ns: int, seq: object, 
             if row is None:
                 continue
             window = ExplainedWindow(row[0], row[1], row[2], amount.restored(row[3]))
-            subjects += (window_subject(row[1], row[0], row[5], row[4]),)
+            where_it_is = (row[1], row[0], row[5], row[4])
+            subjects += (window_subject(*where_it_is),)
             if table == "held_windows" and own is None:
-                return _Place(window, held=str(row[6]), subjects=subjects)
+                return _Place(window, key=where_it_is, held=str(row[6]), subjects=subjects)
             if table == "windows" and row[6] > 0:
                 event = connection.execute(_EVENT + "e.event_id = ?", (row[6],)).fetchone()
-                return _Place(window, _event(event), subjects=(*subjects, event_subject(row[6])))
-            return _Place(window, own, discarded=table == "windows" and row[6] == DISCARDED, subjects=subjects)
+                subjects += (event_subject(row[6]),)
+                return _Place(window, _event(connection, event), key=where_it_is, subjects=subjects)
+            discarded = table == "windows" and row[6] == DISCARDED
+            return _Place(window, own, key=where_it_is, discarded=discarded, subjects=subjects)
     return _Place(event=own, subjects=subjects)
 
 
-def _event(row: tuple[object, ...]) -> ExplainedEvent:
-    values = list(row[1:])
-    values[6] = EventState(int(str(values[6]))).name.lower()
+def _event(connection: sqlite3.Connection, row: tuple[object, ...]) -> ExplainedEvent:
+    event_id, *values = row
+    assert isinstance(event_id, int)
+    state = EventState(int(str(values[6])))
+    values[6] = state.name.lower()
     values[12] = bool(values[12])
-    return ExplainedEvent(*values)  # type: ignore[arg-type]
+    return replace(
+        ExplainedEvent(*values),  # type: ignore[arg-type]
+        earlier=story.earlier_answers(connection, event_id),
+        corrections=story.corrections_of(connection, event_id),
+        followed_by=story.later_events(connection, event_id) if state is EventState.RETURNED else (),
+    )
 
 
 def _requests(connection: sqlite3.Connection, event_id: int) -> Iterator[ExplainedRequest]:
@@ -192,8 +212,10 @@ def _requests(connection: sqlite3.Connection, event_id: int) -> Iterator[Explain
         rows = connection.execute(f"SELECT {columns} FROM records r {_NAMES} WHERE r.key = ?", (key,)).fetchall()
         yield from map(_request, rows)
         return
+    columns_of = "SELECT start, length, series_id, first_seq, last_seq FROM"
     windows = connection.execute(
-        "SELECT start, length, series_id, first_seq, last_seq FROM windows WHERE event_id = ?", (event_id,)
+        f"{columns_of} windows WHERE event_id = ?1 UNION ALL {columns_of} returned_windows WHERE event_id = ?1",
+        (event_id,),
     ).fetchall()
     for start, length, series_id, first_seq, last_seq in windows:
         rows = connection.execute(

@@ -32,6 +32,11 @@ class SqliteReader:
             time = usage_report.answerable(self._connection, since, until)
             return usage_report.lines(self._connection, time, by_day=by_day)
 
+    def pruned_to(self) -> int:
+        """Settled usage of before this moment, unix seconds, is pruned; 0 if none was."""
+        with self._snapshot():
+            return int(self._connection.execute("SELECT pruned_to FROM ledger").fetchone()[0])
+
     def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:
         """Everything that the ledger knows of a trace, in the order of time."""
         with self._snapshot():
