@@ -378,6 +378,30 @@ async def test_no_token_and_no_claim_is_logged_or_measured(server: KeyServer) ->
     assert not any(part in shown for token in tokens for part in token.split("."))
 
 
+async def test_the_log_says_what_was_refused(server: KeyServer) -> None:
+    """Now and then by policy and cause, only what is new, and nothing where nothing was refused."""
+    context = Context("usage_policy", ServiceHealth(), {}, clock=CLOCK)
+    with capture_logs() as logs:
+        told = logs_of("jwt_rejected", logs)
+        async with UsagePolicyProcessor(
+            config({"jwks_url": server.url}), context, remote=QUICK, summary_interval=0.01
+        ) as processor:
+            for token in ("a.b", "c.d", sign(RSA, {"sub": "acme", "exp": 1}, kid="one")):
+                assert user(processor, request(token)) is None
+            await until(lambda: bool(told()))
+            assert user(processor, request("e.f")) is None
+            await until(lambda: len(told()) == 2)
+    first, second = (
+        {key: value for key, value in one.items() if key not in ("log_level", "event")} for one in told()
+    )
+    assert first == {"policy": "chat", "malformed": 2, "expired": 1}
+    assert second == {"policy": "chat", "malformed": 1}
+
+
+def logs_of(event: str, logs: list[Any]) -> Callable[[], list[Any]]:
+    return lambda: [one for one in logs if one["event"] == event]
+
+
 _IO = frozenset({"open", "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "os.listdir"})
 
 

@@ -21,8 +21,7 @@ from otel_usageflow.processors.usage_policy.key_keeper import KeyKeeper, load_on
 from otel_usageflow.processors.usage_policy.key_upkeep import FILE, REMOTE, Timing
 from otel_usageflow.processors.usage_policy.measurements import keys, refused_tokens
 
-SUMMARY_INTERVAL = 60.0
-"""Seconds between two lines of the log about tokens that were refused."""
+SUMMARY_INTERVAL = 60.0  # seconds
 
 _log = structlog.get_logger(__name__)
 
@@ -56,10 +55,17 @@ class UsagePolicyProcessor:
         context: of the service.
         remote: when keys are fetched from addresses.
         file: when key files are read again.
+        summary_interval: seconds between two lines of the log about tokens that were refused.
     """
 
     def __init__(
-        self, config: UsagePolicyConfig, context: Context, *, remote: Timing = REMOTE, file: Timing = FILE
+        self,
+        config: UsagePolicyConfig,
+        context: Context,
+        *,
+        remote: Timing = REMOTE,
+        file: Timing = FILE,
+        summary_interval: float = SUMMARY_INTERVAL,
     ) -> None:
         self._trust = Trust()
         self._engine = _compiled(config, self._trust)
@@ -71,6 +77,7 @@ class UsagePolicyProcessor:
             remote,
             file,
         )
+        self._summary_interval = summary_interval
         self._telling: asyncio.Task[None] | None = None
         self.terms = tuple(policy.terms for policy in self._engine.policies)
         """What the policies bill."""
@@ -109,7 +116,7 @@ class UsagePolicyProcessor:
         """Say now and then which tokens were refused, for those who read no metrics."""
         told: Mapping[tuple[str, Cause], int] = {}
         while True:
-            await asyncio.sleep(SUMMARY_INTERVAL)
+            await asyncio.sleep(self._summary_interval)
             now = self._trust.refused
             new: dict[str, dict[str, int]] = {}
             for (policy, cause), count in now.items():
