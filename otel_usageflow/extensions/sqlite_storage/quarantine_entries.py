@@ -12,7 +12,8 @@ from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.quarantine import Entry, Filters, Kind
 from otel_usageflow.model.usage import Reason
 
-PAGE = 500
+PAGE = 250
+"""Entries in a step: a few tens of milliseconds, for which the service waits."""
 
 _SECOND = 1_000_000_000
 _REQUESTS = f"""
