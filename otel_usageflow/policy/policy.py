@@ -73,7 +73,7 @@ def compile_policy(config: PolicyConfig, placeholders: frozenset[str], trust: Tr
     """
     endpoints = tuple(parse_endpoint_text(text) for text in config.endpoint)
     setting = Setting(placeholders, endpoints, config.body_attribute, config.name, trust or Trust(fixed=True))
-    readers = tuple(source.reader(setting) for source in config.user)
+    readers = tuple(source.prepared(setting) for source in config.user)
     payload_keys = tuple(sorted((name, rule.attribute) for name, rule in config.payload.items()))
     both = frozenset({*config.match.attributes, *(key for _, key in payload_keys)})
     conditions = tuple(_conditions(config.match))

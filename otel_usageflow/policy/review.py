@@ -10,6 +10,8 @@ from otel_usageflow.policy.jwt_config import Verify
 from otel_usageflow.policy.sources.api_key import ApiKeySource
 from otel_usageflow.policy.sources.jwt import JwtSource
 from otel_usageflow.policy.sources.path import PathSource
+from otel_usageflow.policy.sources.source import Source
+from otel_usageflow.policy.sources.template import TemplateSource
 
 
 def problems(policies: Sequence[PolicyConfig]) -> Iterator[ConfigProblem]:
@@ -24,8 +26,8 @@ def problems(policies: Sequence[PolicyConfig]) -> Iterator[ConfigProblem]:
             )
         first.setdefault(policy.name, index)
         for number, source in enumerate(policy.user):
-            if isinstance(source, PathSource):
-                yield from _path_problems(source, policy, f"{place}::user{_position(policy, number)}::path")
+            for path, key in _paths(source):
+                yield from _path_problems(path, policy, f"{place}::user{_position(policy, number)}::{key}")
             if isinstance(source, JwtSource) and isinstance(source.jwt.verify, Verify):
                 try:
                     source.jwt.verify.check()
@@ -50,6 +52,12 @@ def remarks(policies: Sequence[PolicyConfig], exclude_scopes: Sequence[str]) -> 
         yield from _source_remarks(policy, endpoints[index], place)
 
 
+def _paths(source: Source) -> list[tuple[PathSource, str]]:
+    """The path parameters that a source reads, and the keys below it that say so."""
+    parts = source.parts() if isinstance(source, TemplateSource) else (source,)
+    return [(part, source.key()) for part in parts if isinstance(part, PathSource)]
+
+
 def _path_problems(source: PathSource, policy: PolicyConfig, place: str) -> Iterator[ConfigProblem]:
     if not any(source.path in parse_endpoint_text(text).parameters() for text in policy.endpoint):
         yield ConfigProblem(
@@ -65,14 +73,14 @@ def _example(policy: PolicyConfig, source: PathSource) -> str:
 def _source_remarks(policy: PolicyConfig, endpoints: list[Endpoint], place: str) -> Iterator[ConfigProblem]:
     for number, source in enumerate(policy.user):
         below = f"{place}::user{_position(policy, number)}"
-        if isinstance(source, PathSource):
-            without = [endpoint.text for endpoint in endpoints if source.path not in endpoint.parameters()]
+        for path, key in _paths(source):
+            without = [endpoint.text for endpoint in endpoints if path.path not in endpoint.parameters()]
             if without and len(without) < len(endpoints):
                 yield ConfigProblem(
-                    f"{below}::path",
-                    f"{' and '.join(without)} has no parameter {source.path}, so it finds no user there",
+                    f"{below}::{key}",
+                    f"{' and '.join(without)} has no parameter {path.path}, so it finds no user there",
                 )
-        elif isinstance(source, ApiKeySource):
+        if isinstance(source, ApiKeySource):
             if source.api_key.header == "authorization" and not source.api_key.scheme:
                 yield ConfigProblem(
                     f"{below}::api_key",

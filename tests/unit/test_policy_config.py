@@ -32,7 +32,7 @@ def config(*policies: dict[str, Any], **more: Any) -> UsagePolicyConfig:
         ({"user": "x-account-id"}, "user.0", "a user source is a mapping, as in {header: x-account-id}"),
         ({"user": {"hedaer": "x"}}, "user.0.hedaer", "Extra inputs"),
         ({"user": {"header": "x", "skeme": "y"}}, "user.0.skeme", "Extra inputs"),
-        ({"user": {}}, "user.0", "names no source; write one of api_key, body, header, jwt"),
+        ({"user": {}}, "user.0", "names no source; write one of api_key, baggage, basic_auth, body"),
         ({"user": {"header": "x", "query": "y"}}, "user.0", "header and query are 2 sources"),
         ({"user": [{"header": "x"}, {"jwks_url": "y"}]}, "user.1.jwks_url", "Extra inputs"),
         ({"user": {"header": "http.request.header.x_user"}}, "user.0.header", "write only the header's name: x-user"),

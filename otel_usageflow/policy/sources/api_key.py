@@ -21,6 +21,7 @@ from otel_usageflow.policy.sources.header import (
 )
 from otel_usageflow.policy.sources.source import Reader, Setting, Source
 from otel_usageflow.policy.text import is_user, one_text
+from otel_usageflow.policy.transform import transform
 
 
 class ApiKey(ConfigModel):
@@ -54,6 +55,10 @@ class ApiKeySource(Source):
 
     api_key: ApiKey
 
+    def prepared(self, setting: Setting) -> Reader:
+        """Prepare the source; the key is transformed before its digest is taken."""
+        return self.reader(setting)
+
     def reader(self, setting: Setting) -> Reader:
         """Read the key, and answer with its digest."""
         options = self.api_key
@@ -61,14 +66,16 @@ class ApiKeySource(Source):
         keys = frozenset(header_keys(options.header)) if options.header else QUERY_KEYS
         place = f"header {options.header}" if options.header else f"query {options.query}"
         values = _values(options)
+        change = transform(self.transform, setting.placeholders)
 
         def read(request: HttpRequest) -> str | None:
             text = one_text(values(request))
             token = without_scheme(text, options.scheme) if text else None
             if not token or token in setting.placeholders:
                 return None
-            user = digest(token)
-            return user if is_user(user, setting.placeholders) else None
+            key = change(token)
+            user = None if key is None else digest(key)
+            return user if user is not None and is_user(user, setting.placeholders) else None
 
         return Reader(f"api_key {place}", read, keys)
 

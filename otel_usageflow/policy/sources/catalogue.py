@@ -1,4 +1,4 @@
-"""The user sources that exist. A new one is a module beside this one, and a line here."""
+"""The user sources that exist. A new one is a module beside this one, and a line here, or in `plain`."""
 
 from typing import Annotated, Any, Final, get_args
 
@@ -6,18 +6,15 @@ from pydantic import ValidationError, WrapValidator
 from pydantic_core import InitErrorDetails
 
 from otel_usageflow.policy.sources.api_key import ApiKeySource
-from otel_usageflow.policy.sources.body import BodySource
-from otel_usageflow.policy.sources.header import HeaderSource
 from otel_usageflow.policy.sources.jwt import JwtSource
-from otel_usageflow.policy.sources.metadata import MetadataSource
-from otel_usageflow.policy.sources.path import PathSource
-from otel_usageflow.policy.sources.query import QuerySource
+from otel_usageflow.policy.sources.plain import PlainSource
 from otel_usageflow.policy.sources.source import Source
+from otel_usageflow.policy.sources.template import TemplateSource
 
-_Sources = HeaderSource | ApiKeySource | JwtSource | QuerySource | PathSource | BodySource | MetadataSource
+_Sources = PlainSource | ApiKeySource | JwtSource | TemplateSource
 
-SOURCES: Final[dict[str, type[Source]]] = {next(iter(source.model_fields)): source for source in get_args(_Sources)}
-"""The key under `user` -> its source; a source's first field is its key."""
+SOURCES: Final[dict[str, type[Source]]] = {source.key(): source for source in get_args(_Sources)}
+"""The key under `user` -> its source."""
 
 
 def read_source(value: Any) -> Source:
@@ -37,7 +34,7 @@ def read_source(value: Any) -> Source:
         )
     if named:
         return SOURCES[named[0]].model_validate(value)
-    if not value:
+    if not value.keys() - Source.model_fields.keys():
         raise ValueError(f"names no source; write one of {', '.join(sorted(SOURCES))}")
     raise ValidationError.from_exception_data(
         "user",

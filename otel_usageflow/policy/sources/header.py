@@ -8,17 +8,18 @@ from pydantic import AfterValidator, Field
 from otel_usageflow.model.attributes import Value, decode_found
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.sources.source import Reader, Setting, Source
-from otel_usageflow.policy.text import user_text
+from otel_usageflow.policy.text import scalar_text, user_text
 
 PREFIX: Final = "http.request.header."
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A name in a header, or of one (RFC 9110 section 5.6.2)."""
 
 
 def _header_name(value: str) -> str:
     name = value.strip().lower()
     if name.startswith(PREFIX):
         raise ValueError(f"write only the header's name: {name.removeprefix(PREFIX).replace('_', '-')}")
-    if not _TOKEN.fullmatch(name):
+    if not TOKEN.fullmatch(name):
         raise ValueError(f"{value!r} is not the name of a header; write for example x-account-id")
     return name
 
@@ -36,6 +37,19 @@ def header_values(request: HttpRequest, keys: tuple[str, ...]) -> list[Value]:
     """All that the request has under these attributes."""
     found = request.found
     return [decode_found(found[key]) for key in keys if key in found]
+
+
+def header_texts(request: HttpRequest, keys: tuple[str, ...], placeholders: frozenset[str]) -> list[str] | None:
+    """All lines of a header that has a syntax of its own; None if one is no text, or was redacted."""
+    lines: list[str] = []
+    for value in header_values(request, keys):
+        for element in value if isinstance(value, list) else (value,):
+            text = scalar_text(element)
+            if text is None or (text and text in placeholders):
+                return None
+            if text not in lines:  # a span may have the header in both spellings
+                lines.append(text)
+    return lines
 
 
 class HeaderSource(Source):

@@ -2,12 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from pydantic import Field
 
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.policy.endpoint import Endpoint
 from otel_usageflow.policy.jwt_trust import Trust
 from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy.text import is_user
+from otel_usageflow.policy.transform import Steps, transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +48,37 @@ class Reader:
 class Source(ConfigModel, ABC):
     """One entry under `user`."""
 
+    transform: Steps = Field(
+        default=(),
+        description="what is made of the value: lower, strip_prefix, strip_suffix, regex, or a list of them in order",
+    )
+
+    @classmethod
+    def key(cls) -> str:
+        """The key under `user` that stands for this source: its first field."""
+        return next(name for name in cls.model_fields if name not in Source.model_fields)
+
+    def prepared(self, setting: Setting) -> Reader:
+        """Prepare the source and its `transform` for one policy.
+
+        Raises:
+            ValueError: a key file cannot be used; the message says which and why.
+        """
+        reader = self.reader(setting)
+        if not self.transform:
+            return reader
+        read, change = reader.read, transform(self.transform, setting.placeholders)
+
+        def changed(request: HttpRequest) -> str | None:
+            found = read(request)
+            user = None if found is None else change(found)
+            return user if user is not None and is_user(user, setting.placeholders) else None
+
+        return replace(reader, read=changed)
+
     @abstractmethod
     def reader(self, setting: Setting) -> Reader:
-        """Prepare the source for one policy.
+        """Prepare the source alone for one policy.
 
         Raises:
             ValueError: a key file cannot be used; the message says which and why.
