@@ -7,6 +7,7 @@ from otel_usageflow.policy.config import MatchConfig, PolicyConfig
 from otel_usageflow.policy.endpoint import Endpoint, Part, Segment, parse_endpoint_text
 from otel_usageflow.policy.http import RPC
 from otel_usageflow.policy.jwt_config import Verify
+from otel_usageflow.policy.jwt_review import token_remarks
 from otel_usageflow.policy.sources.api_key import ApiKeySource
 from otel_usageflow.policy.sources.jwt import JwtSource
 from otel_usageflow.policy.sources.path import PathSource
@@ -71,8 +72,11 @@ def _example(policy: PolicyConfig, source: PathSource) -> str:
 
 
 def _source_remarks(policy: PolicyConfig, endpoints: list[Endpoint], place: str) -> Iterator[ConfigProblem]:
-    for number, source in enumerate(policy.user):
-        below = f"{place}::user{_position(policy, number)}"
+    sources = [(f"{place}::user{_position(policy, number)}", source) for number, source in enumerate(policy.user)]
+    yield from token_remarks(
+        [(f"{below}::jwt", source.jwt) for below, source in sources if isinstance(source, JwtSource)]
+    )
+    for below, source in sources:
         for path, key in _paths(source):
             without = [endpoint.text for endpoint in endpoints if path.path not in endpoint.parameters()]
             if without and len(without) < len(endpoints):
@@ -85,12 +89,6 @@ def _source_remarks(policy: PolicyConfig, endpoints: list[Endpoint], place: str)
                 yield ConfigProblem(
                     f"{below}::api_key",
                     "the digest includes the scheme that stands before the key; write scheme: bearer to leave it out",
-                )
-        elif isinstance(source, JwtSource) and isinstance(source.jwt.verify, Verify):
-            secret = source.jwt.verify.secret
-            if secret is not None and len(secret.get_secret_value().strip().encode()) < 32:
-                yield ConfigProblem(
-                    f"{below}::jwt::verify::secret", "is shorter than 32 bytes, which RFC 7518 asks for at least"
                 )
 
 
