@@ -84,12 +84,15 @@ def _source_remarks(policy: PolicyConfig, endpoints: list[Endpoint], place: str)
                     f"{below}::{key}",
                     f"{' and '.join(without)} has no parameter {path.path}, so it finds no user there",
                 )
-        if isinstance(source, ApiKeySource):
-            if source.api_key.header == "authorization" and not source.api_key.scheme:
-                yield ConfigProblem(
-                    f"{below}::api_key",
-                    "the digest includes the scheme that stands before the key; write scheme: bearer to leave it out",
-                )
+        if (
+            isinstance(source, ApiKeySource)
+            and source.api_key.header == "authorization"
+            and not source.api_key.scheme
+        ):
+            yield ConfigProblem(
+                f"{below}::api_key",
+                "the digest includes the scheme that stands before the key; write scheme: bearer to leave it out",
+            )
 
 
 def _position(policy: PolicyConfig, number: int) -> str:
