@@ -21,6 +21,11 @@ def print_preview(result: Preview, console: Console) -> None:
     for title, lines in _tables(result):
         console.print(f"\n{title}", style="bold")
         console.print(lines)
+    for policy, failed in sorted(result.failed_conditions.items()):
+        console.print(
+            f"\n{policy}: its condition failed for {_count(failed, 'request')}, which counts as false; an attribute "
+            "is missing, or two types do not go together"
+        )
     for policy, names in sorted(result.seen.items()):
         listed = ", ".join(shown(name) for name, _ in names.most_common(_MOST))
         console.print(f"\n{policy}: the requests without a user carried {listed}")

@@ -46,6 +46,8 @@ class Preview:
     """SERVER spans without valid ids, which are no requests."""
     unmatched: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(method, route or path) -> requests that matched no policy."""
+    failed_conditions: Counter[str] = field(default_factory=Counter)
+    """Policy -> requests about which its condition failed."""
     seen: dict[str, Counter[str]] = field(default_factory=dict)
     """Policy -> the attribute names that its requests without a user carried."""
 
@@ -96,6 +98,7 @@ def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
 def _add_up(batch: UsageBatch, result: Preview) -> None:
     result.spans, result.requests = batch.spans, batch.requests
     result.unmatched_requests, result.malformed = batch.unmatched, batch.malformed
+    result.failed_conditions = batch.failed_conditions
     amounts: dict[tuple[str, str, str, str | None], list[Quantity]] = {}
     quarantined: Counter[tuple[str, str]] = Counter()
     for record in batch.records:

@@ -168,6 +168,18 @@ def test_malformed_spans_are_mentioned(files: tuple[str, str], capsys: pytest.Ca
     assert "1 SERVER span without valid ids" in capsys.readouterr().out
 
 
+def test_conditions_that_failed_are_mentioned(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A condition that could say neither true nor false is told of, because it bills nobody."""
+    text = CONFIG.replace(
+        "event_name: tokens", 'event_name: tokens\n        match: {condition: "attributes.tokens > 0.5"}'
+    )
+    Path(files[0]).write_text(text)
+    assert main(["preview", "--config", files[0], "--input", files[1]]) == 0
+    assert "tokens: its condition failed for 1 request, which counts as false" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 @pytest.mark.parametrize(("name", "says"), [("absent.pb", "No such file"), ("usageflow.yaml", "offset 0")])
 def test_input_that_cannot_be_read_exits_1(
     name: str, says: str, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
