@@ -86,6 +86,7 @@ class Reports:
             await asyncio.sleep(self._rhythm.tick)
 
     async def _read(self) -> None:
+        began = self._now()
         try:
             await self._read_all()
         except StripeFailure as error:
@@ -96,10 +97,10 @@ class Reports:
         else:
             if self._failures:
                 _log.info("error_reports_readable_again", account=self._account or "own")
-            self._failures, self._forbidden, self._read_at = 0, False, self._now()
-            soon = self._soon_until is not None and self._now() < self._soon_until
+            self._failures, self._forbidden, self._read_at = 0, False, began
+            soon = self._soon_until is not None and began < self._soon_until
             pause = self._rhythm.reports_soon if soon else self._rhythm.reports_idle
-        self._next_read = self._now() + pause
+        self._next_read = began + pause
 
     def _tell_failure(self, error: BaseException) -> None:
         forbidden = isinstance(error, stripe.PermissionError)

@@ -20,6 +20,9 @@ class Rhythm:
     reports_soon: float = 30.0
     """The same in the `soon_for` after the first event since the start: what is set up wrongly shows then."""
     soon_for: float = 600.0
+    reads_per_second: float = 2.0
+    reads_per_hour: float = 240.0
+    """Of summaries: reads have an allocation of their own, which all programs of an account share."""
     longest_pause: float = 86_400.0
     """Between two questions about what could not be decided."""
 

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 
 from otel_usageflow.exporters.stripe_meter.api import PAGE, Grouping, StripeApi, Summary
+from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM
 
-READS_PER_SECOND = 2.0
-READS_PER_HOUR = 240.0
+READS_PER_SECOND = RHYTHM.reads_per_second
+READS_PER_HOUR = RHYTHM.reads_per_hour
 _UNIT = {None: 60, "hour": 3_600, "day": 86_400}
 
 

@@ -7,10 +7,12 @@ from otel_usageflow.extensions.sqlite_storage import verdicts
 from otel_usageflow.extensions.sqlite_storage.verdicts import Ground, event_named
 from otel_usageflow.ledger.audit import SERVICE
 from otel_usageflow.ledger.doubt import ErrorReport, ErrorSample, Read, Rejected
-from otel_usageflow.ledger.identifier import of_idempotency_key
+from otel_usageflow.ledger.identifier import next_idempotency_key, of_idempotency_key
 from otel_usageflow.ledger.states import UNSETTLED, EventState
 
 _WHY = "Stripe reported that it has not counted it"
+_FIRST_REPLAY = 2
+"""The first attempt whose answer can be a replay, after which the key changes for the first time."""
 _NOT_OURS = 0
 """Stands for the event of a sample that this ledger has not sent."""
 
@@ -82,7 +84,13 @@ def apply(
     ).fetchall()
     rejected = []
     for key, report, code, message, name, event_id, event_name, state, current, last_key, duplicate in rows:
-        if _is_about(EventState(state), name == current, key == last_key, bool(duplicate)):
+        about = is_about(EventState(state), name, current, key, last_key, duplicate=bool(duplicate))
+        if about is None:  # as good as one that was not named: the summaries tell
+            connection.execute(
+                "UPDATE error_reports SET samples = samples - 1, settled_at = NULL WHERE report = ? AND code = ?",
+                (report, code),
+            )
+        elif about:
             verdicts.reject(connection, event_id, code, message, Ground(SERVICE, _WHY, {"report": report}), now)
             rejected.append(Rejected(current, event_name, code, message))
         connection.execute(
@@ -100,6 +108,23 @@ def close(connection: sqlite3.Connection, report: str, code: str, now: float) ->
     )
 
 
+def is_about(state: EventState, name: str, current: str, key: str, last_key: str, *, duplicate: bool) -> bool | None:
+    """Whether an error of an attempt says that the event, as it stands, is not counted; None if that is not certain.
+
+    It does not if the event was sent under another identifier since. It does if the attempt had the last idempotency
+    key: Stripe processes each once. An earlier attempt, under another key, says nothing if a later one was taken anew.
+    If Stripe answered the later one with "exists already", then one of the earlier attempts is what exists; which one
+    is certain only while there was a single earlier key.
+    """
+    if name != current or state not in (EventState.ACCEPTED, EventState.UNKNOWN):
+        return False
+    if key == last_key:
+        return True
+    if state is not EventState.ACCEPTED or not duplicate:
+        return False
+    return True if key == name and last_key == next_idempotency_key(name, _FIRST_REPLAY) else None
+
+
 def open_count(connection: sqlite3.Connection, book: str) -> int:
     """Reports of which it is not known yet which events they are about."""
     (count,) = connection.execute(
@@ -108,18 +133,6 @@ def open_count(connection: sqlite3.Connection, book: str) -> int:
         (book,),
     ).fetchone()
     return int(count)
-
-
-def _is_about(state: EventState, same_name: bool, same_key: bool, duplicate: bool) -> bool:
-    """Whether an error of an attempt says that the event, as it stands, is not counted.
-
-    Not if it was sent under another identifier since. An earlier attempt of the same identifier that was rejected
-    says nothing if a later one, under another idempotency key, was taken anew; it does if Stripe answered that one
-    with "exists already", because then the rejected one is what exists.
-    """
-    if not same_name or state not in (EventState.ACCEPTED, EventState.UNKNOWN):
-        return False
-    return same_key or (state is EventState.ACCEPTED and duplicate)
 
 
 def _take_sample(
