@@ -310,3 +310,4 @@ async def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             main, ["usage", "adjust", "--config", file, "--user", "acme", *at[:-2], "--again", "--because", "x"]
         )
         assert (status, "when the service runs" in capsys.readouterr().err) == (0, True)
+    assert await asyncio.to_thread(main, ["ledger", "verify", "--config", file]) == 0

@@ -66,6 +66,21 @@ async def test_what_another_program_sent_is_found(tmp_path: Path) -> None:
     assert found.start <= YESTERDAY + 40_000 < found.end
 
 
+async def test_where_everything_differs_reads_are_bounded(tmp_path: Path) -> None:
+    """Another program that sends all the time costs no read for each of its minutes; the amounts are still right."""
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request")
+        customer = stripe.add_customer({"account_id": "acme"})
+        async with past(tmp_path, {"acme": customer}) as made:
+            await billed(made, stripe, YESTERDAY + 10, 7)
+        for number in range(3 * 24 * 4):
+            stripe.add_foreign("api_request", customer, "1", timestamp=SINCE + 900 * number)
+        compared, reads = await compare(tmp_path, stripe, pair(customer), SINCE, UNTIL)
+    assert compared.difference == 3 * 24 * 4
+    assert {one.cause for one in compared.differences} == {Cause.FOREIGN}
+    assert reads <= 140
+
+
 async def _unknown(made: Book, at: int) -> None:
     event = await used(made, at, 5)
     await sent(made, event, Retry("connection reset", uncertain=True))

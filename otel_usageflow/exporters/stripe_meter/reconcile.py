@@ -37,7 +37,9 @@ MINUTE = 60
 _GROUPINGS: dict[int, Grouping] = {HOUR: "hour", A_DAY: "day"}
 _ATTEMPTS = 4
 _MOST_MINUTE_READS = 16
-"""Reads that one hour may cost to find the minutes that differ; a single minute costs seven."""
+"""Reads that one hour may cost to find the minutes that differ; a single minute costs six."""
+_MOST_READS = 120
+"""Reads that one pair may cost, about; where everything differs, minutes tell nothing more."""
 
 
 class NotComparable(Exception):
@@ -79,13 +81,23 @@ class Comparer:
         summaries: Stripe, at a pace.
         now: unix seconds.
         backoff: pauses after an answer that says nothing.
+        limit: reads after which differences are told by the day or hour that is known by then.
     """
 
-    def __init__(self, sums: LedgerSums, summaries: Summaries, now: Callable[[], float], backoff: Backoff) -> None:
+    def __init__(
+        self,
+        sums: LedgerSums,
+        summaries: Summaries,
+        now: Callable[[], float],
+        backoff: Backoff,
+        limit: float = float("inf"),
+    ) -> None:
         self._sums = sums
         self._summaries = summaries
         self._now = now
         self._backoff = backoff
+        self._limit = limit
+        self._until = 0.0
         self.reads = 0
         """Reads so far, with the pages that followed a first one."""
 
@@ -105,16 +117,17 @@ class Comparer:
         """
         subject = _Subject(pair, meters, _formula(pair, meters))
         compared = Compared(pair)
+        self._until = min(self._limit, self.reads + _MOST_READS)
         for stretch, tallies in expected.items():
             if subject.formula is Formula.LAST:
                 tallies = await self._tallies(subject, stretch)
-            for start in await self._different(subject, stretch, tallies):
-                if stretch.width == HOUR:
-                    await self._hour(subject, start, compared)
+            for step, stripe in await self._different(subject, stretch, tallies):
+                if step.width == HOUR or self.reads >= self._until:
+                    await self._find(subject, step, stripe, compared)
                     continue
-                hours = Stretch(start, start + stretch.width, HOUR)
-                for hour in await self._different(subject, hours, await self._tallies(subject, hours)):
-                    await self._hour(subject, hour, compared)
+                hours = step._replace(width=HOUR)
+                for hour, said in await self._different(subject, hours, await self._tallies(subject, hours)):
+                    await self._find(subject, hour, said, compared)
         return compared
 
     async def _tallies(self, subject: _Subject, stretch: Stretch) -> Mapping[int, Tally]:
@@ -126,31 +139,36 @@ class Comparer:
             steps.setdefault(start, []).append(place)
         return {start: tally(facts.events[place] for place in places) for start, places in steps.items()}
 
-    async def _different(self, subject: _Subject, stretch: Stretch, tallies: Mapping[int, Tally]) -> list[int]:
-        """Starts of the steps in which Stripe says something else."""
+    async def _different(
+        self, subject: _Subject, stretch: Stretch, tallies: Mapping[int, Tally]
+    ) -> list[tuple[Stretch, Quantity]]:
+        """The steps in which Stripe says something else, with what it says."""
         said = await self._read(subject, stretch.start, stretch.end, _GROUPINGS[stretch.width])
         # What a meter of last values says of a time without events is nobody's usage.
         starts = sorted({*tallies} if subject.formula is Formula.LAST else {*tallies, *said})
-        return [at for at in starts if not same(subject.formula, tallies.get(at, NOTHING), said.get(at, 0))]
+        return [
+            (Stretch(at, at + stretch.width, stretch.width), said.get(at, 0))
+            for at in starts
+            if not same(subject.formula, tallies.get(at, NOTHING), said.get(at, 0))
+        ]
 
-    async def _hour(self, subject: _Subject, start: int, compared: Compared) -> None:
-        """Find what differs within an hour, and why."""
-        stripe = await self._whole(subject, start, start + HOUR)
-        facts = await self._sums.facts(subject.pair, start, start + HOUR)
+    async def _find(self, subject: _Subject, step: Stretch, stripe: Quantity, compared: Compared) -> None:
+        """Find what differs within an hour or a day, and why."""
+        facts = await self._sums.facts(subject.pair, step.start, step.end)
         made = tally(facts.events)
         if same(subject.formula, made, stripe):
-            return  # one of the two has caught up
+            return  # the ledger has caught up
         if is_fresh(made, self._now()):
             compared.left_out += 1
             return
-        limit = self.reads + _MOST_MINUTE_READS
-        for low, high, value in await self._narrow(subject, facts, Stretch(start, start + HOUR, 0), stripe, limit):
+        limit = min(self._until, self.reads + _MOST_MINUTE_READS) if step.width == HOUR else 0.0
+        for low, high, value in await self._narrow(subject, facts, step, stripe, limit):
             difference = judge(subject.pair, subject.formula, low, high, _within(facts, low, high), value)
             if difference is not None:
                 compared.differences.append(difference)
 
     async def _narrow(
-        self, subject: _Subject, facts: Facts, stretch: Stretch, stripe: Quantity, limit: int
+        self, subject: _Subject, facts: Facts, stretch: Stretch, stripe: Quantity, limit: float
     ) -> list[tuple[int, int, Quantity]]:
         """The minutes that differ, with what Stripe says of each; longer stretches where that costs too much."""
         start, end, _ = stretch

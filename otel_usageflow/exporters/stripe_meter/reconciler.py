@@ -102,11 +102,12 @@ class Reconciler:
         since = max(beginning // HOUR * HOUR, (int(now - STRIPE_PAST) // A_DAY + 1) * A_DAY)
         pairs = await sums.next_pairs(since, until, self._of.config.reads) if since < until else []
         tallied = {one: await sums.tallies(one, Only(among=tuple(pairs))) for one in stretches(since, until) if pairs}
-        comparer = Comparer(sums, self._of.summaries, self._of.now, self._of.backoff)
+        limit = self._of.config.reads
+        comparer = Comparer(sums, self._of.summaries, self._of.now, self._of.backoff, limit)
         meters: dict[str, Sequence[Meter]] = {}
         found: list[Compared] = []
         for pair in pairs:
-            if comparer.reads >= self._of.config.reads:
+            if comparer.reads >= limit:
                 break
             if pair.account not in self._of.accounts:
                 continue

@@ -187,7 +187,9 @@ def oldest_unsent(connection: sqlite3.Connection, book: str) -> float | None:
     Of windows that began together any may be named: it is right to the length of a window.
     """
     (of_events,) = connection.execute(
-        f"SELECT min(e.timestamp) FROM meter_events e WHERE e.state IN (0, 1) AND {_BOOK}", {"book": book}
+        "SELECT min(e.timestamp) FROM meter_events e INDEXED BY unsettled_events "
+        f"WHERE e.state IN (0, 1) AND {_BOOK}",
+        {"book": book},
     ).fetchone()
     found = [] if of_events is None else [float(of_events)]
     lengths = """WITH RECURSIVE lengths(length) AS (
