@@ -112,7 +112,7 @@ def is_about(state: EventState, name: str, current: str, key: str, last_key: str
     """Whether an error of an attempt says that the event, as it stands, is not counted; None if that is not certain.
 
     It does not if the event was sent under another identifier since. It does if the attempt had the last idempotency
-    key: Stripe processes each once. An earlier attempt, under another key, says nothing if a later one was taken anew.
+    key: Stripe processes each once. An earlier attempt, under another key, says nothing if a later one was taken.
     If Stripe answered the later one with "exists already", then one of the earlier attempts is what exists; which one
     is certain only while there was a single earlier key.
     """
