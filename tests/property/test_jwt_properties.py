@@ -16,6 +16,7 @@ from otel_usageflow.policy.jwt_jwks import read_key_set
 from otel_usageflow.policy.jwt_keys import ALGORITHMS
 from otel_usageflow.policy.jwt_ring import KeyRing
 from otel_usageflow.policy.jwt_verifier import Verifier
+from otel_usageflow.policy.text import PLACEHOLDERS
 
 AT = 1_800_000_000
 CLAIMS = {"sub": "acme", "exp": AT + 60, "org": {"tenant": "globex"}}
@@ -34,7 +35,7 @@ def verifier(*, kept: bool = True) -> Verifier:
     ring.take(SET, 0)
     if kept:
         ring.keep()
-    return Verifier(ring, Rules(), "sub", frozenset())
+    return Verifier(ring, Rules(), "sub", PLACEHOLDERS)
 
 
 JUDGE = verifier()
