@@ -1,5 +1,5 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: help demo test chaos lint fmt docs proto captures lock
+.PHONY: help demo test chaos bench-ledger lint fmt docs proto captures lock
 .DEFAULT_GOAL := help
 
 # The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
@@ -11,7 +11,7 @@ COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 help: ## this list; ARGS="..." is passed on to the command of a target
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## watch requests of a sample API become meter events at a local Stripe double
 	$(BIN)/otel-usageflow demo $(ARGS)
@@ -21,6 +21,9 @@ test: .venv/.dev ## all tests; with REQUIRE_ALL=1 a test that cannot run here fa
 
 chaos: .venv/.dev ## kill -9 two hundred times under load, with every fault of the Stripe double; some ten minutes
 	CHAOS_KILLS=200 $(BIN)/pytest --timeout=0 -s -v tests/e2e/test_kill_nine.py $(ARGS)
+
+bench-ledger: .venv/.dev ## what a ledger of 20 million records costs; some ten minutes and 3 GB of disk
+	PYTHONPATH=benchmarks $(BIN)/python benchmarks/ledger_at_scale.py $(ARGS)
 
 lint: .venv/.dev ## style, types and the layers between the packages
 	$(BIN)/ruff check .
