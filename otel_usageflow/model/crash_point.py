@@ -20,6 +20,9 @@ POINTS = (
 )
 """Every point; a test walks through them all. `written` is before COMMIT, `durable` after it."""
 
+UPKEEP_POINTS = ("index: written", "prune: written")
+"""Those of the background work of a storage, which begins some time after a start."""
+
 CORRECTION_POINTS = (
     "cancel: durable",
     "cancel: answered",

@@ -7,11 +7,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from billing import batch, record
+from counting import Receiver
 from days import counted_by_day, kept_by_day
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.quarantine_entries import pages
 from otel_usageflow.extensions.sqlite_storage.release import discard, release
 from otel_usageflow.extensions.sqlite_storage.verify import verify
-from otel_usageflow.ledger.charge import DAY, IDENTIFIER_MEMORY
+from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.ledger.quarantine import Decided, Entry, Filters
@@ -59,32 +59,6 @@ FILTERS = st.sampled_from([Filters(), Filters(reasons=(Reason.REJECTED,)), Filte
 OPS = Who("ops", "as the model has it")
 SURE = (Standing.BILLED,)
 PERHAPS = (Standing.BILLED, Standing.SENDING, Standing.UNKNOWN, Standing.QUARANTINED)
-
-
-@dataclass
-class Receiver:
-    """Stripe as far as counting goes: an identifier counts once a day."""
-
-    counted: Counter[str] = field(default_factory=Counter)
-    """User -> what was counted. A customer's id begins with its user."""
-    known: dict[str, float] = field(default_factory=dict)
-    """Identifier -> when it was taken."""
-    counting: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Identifier -> user and value, of what counts now."""
-
-    def take(self, event: MeterEvent, now: float) -> None:
-        """Process an attempt."""
-        if now - self.known.get(event.identifier, -DAY) < IDENTIFIER_MEMORY:
-            return
-        self.known[event.identifier] = now
-        user, value = event.customer.split("/")[0], int(event.value)
-        self.counted[user] += value
-        self.counting[event.identifier] = user, value
-
-    def uncount(self, identifier: str) -> None:
-        """Reject or cancel what was taken; the identifier stays reserved."""
-        user, value = self.counting.pop(identifier)
-        self.counted[user] -= value
 
 
 class LedgerModel(RuleBasedStateMachine):
