@@ -152,6 +152,6 @@ def test_cel(text: str, expected: Any) -> None:
 
 
 def test_large_integers_are_rounded_beside_doubles() -> None:
-    """Where the library departs from the definition: an integer beyond 2^53 is compared with a double after rounding."""
+    """Here the library departs from the definition: an integer beyond 2^53 is rounded before the comparison."""
     assert evaluate(compile_text("dyn(9007199254740993) == 9007199254740992.0").program, {}) is True
     assert evaluate(compile_text("dyn(9007199254740993) == 9007199254740992").program, {}) is False
