@@ -1,7 +1,7 @@
 """The language of conditions and expressions answers as CEL's definition says.
 
-Source: the CEL language definition (cel-spec, doc/langdef.md), by its chapters. Where another implementation for Python
-was found to answer otherwise, docs/adr/0011 names it.
+Source: the CEL language definition (cel-spec, doc/langdef.md), by its chapters. Where another implementation
+for Python was found to answer otherwise, docs/adr/0011 names it.
 """
 
 from typing import Any, Final

@@ -50,7 +50,11 @@ def config(*policies: dict[str, Any], **more: Any) -> UsagePolicyConfig:
         ({"user": {"metadata": "a", "scope": "trace"}}, "user.0.scope", "'span' or 'resource'"),
         ({"customer": {}}, "customer", "write either metadata_field: NAME, or id: true"),
         ({"customer": {"metadata_field": "a", "id": True}}, "customer", "write either metadata_field: NAME"),
-        ({"match": {"condition": "attribute.a == 1"}}, "match.condition", "line 1, column 10: attribute is not known"),
+        (
+            {"match": {"condition": "attribute.a == 1"}},
+            "match.condition",
+            "line 1, column 10: attribute is not known",
+        ),
         ({"match": {"host": "https://x/y"}}, "match.host.0", "write only the name"),
         ({"match": {"attributes": {"a": [{}]}}}, "match.attributes.a.0", "must be text, a number, true or false"),
         ({"status": "2x"}, "status.0", "is no status rule; write 2xx"),
