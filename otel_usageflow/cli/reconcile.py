@@ -4,11 +4,12 @@ import argparse
 import asyncio
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.arguments import add_config_arguments
 from otel_usageflow.cli.books import Book, books
-from otel_usageflow.cli.moments import parse_moment
+from otel_usageflow.cli.moments import parse_moment, written
 from otel_usageflow.cli.people import actor, confirmed, reason_of
 from otel_usageflow.errors import UsageError
 
@@ -121,17 +122,23 @@ def _repair(results: "list[Result]", arguments: argparse.Namespace, now: float) 
     sys.stderr.write("These meter events would make Stripe's sums what the ledger says:\n")
     for _, one in mended:
         value = plain(negative(one.difference))
-        sys.stderr.write(f"  {one.pair.event_name} {one.pair.customer} {value} at {one.timestamp} ({one.cause})\n")
+        sys.stderr.write(
+            f"  {one.pair.event_name} {one.pair.customer} {value} at {written(one.timestamp)} ({one.cause})\n"
+        )
     if not confirmed("Is nothing else going to send or count them, and shall they be sent?", yes=arguments.yes):
         return False
     why = arguments.because or "reconcile --repair"
+    filed: dict[Path, list[int]] = {}
     for book, one in mended:
         adjustments = Adjustments(book.directory)
         number = adjustments.account_numbers(one.pair.account, one.pair.event_name)[book.name]
         asker = Asker(actor(), f"{why} ({one.cause})", time.time(), origin="reconcile")
         corrects = one.events[0] if len(one.events) == 1 else None
-        asked = adjustments.correct_usage(number, one.pair, negative(one.difference), one.timestamp, asker, corrects)
-        for correction in follow(adjustments, asked.numbers):
+        wanted = negative(one.difference)
+        asked = adjustments.correct_usage(number, one.pair, wanted, one.timestamp, asker, corrects)
+        filed.setdefault(book.directory, []).extend(asked.numbers)
+    for directory, numbers in filed.items():
+        for correction in follow(Adjustments(directory), numbers):
             sys.stderr.write(f"correction {correction.number}: {correction.state} {correction.message or ''}\n")
     return len(mended) == every
 
