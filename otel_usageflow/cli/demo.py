@@ -5,6 +5,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from otel_usageflow.cli.moments import parse_length
 from otel_usageflow.errors import UsageError
 
 _EPILOG = """\
@@ -65,12 +66,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 
 def _seconds(text: str) -> float:
-    from otel_usageflow.config.types import parse_duration
-
-    try:
-        seconds = parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise UsageError(f"--duration: {error}") from None
+    seconds = parse_length(text, "--duration")
     if not 1 <= seconds <= 3600:
         raise UsageError(f"--duration: {text} is out of range; choose 1s to 1h")
     return seconds

@@ -1,4 +1,4 @@
-"""Moments on the command line: dates, times, and how long ago."""
+"""Moments and lengths of time on the command line: dates, times, how long ago, how long."""
 
 import re
 import time
@@ -45,6 +45,18 @@ def _moment(text: str) -> float:
     except ValueError:
         return time.time() - parse_duration(text).total_seconds()
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def parse_length(text: str, option: str) -> float:
+    """Read a length of time, as `1h` or `90s`; seconds.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def written(seconds: float) -> str:

@@ -5,20 +5,28 @@ import sys
 import time
 from pathlib import Path
 
-from otel_usageflow.cli.arguments import add_config_arguments, load_config
+from typing import TYPE_CHECKING
+
+from otel_usageflow.cli.arguments import add_config_arguments
 from otel_usageflow.cli.output import console, write_json
-from otel_usageflow.component import Kind
-from otel_usageflow.config.model import Config
-from otel_usageflow.errors import ConfigErrors, ConfigProblem, InvalidData, UsageError
+from otel_usageflow.errors import InvalidData, UsageError
+
+if TYPE_CHECKING:
+    from otel_usageflow.policy.engine import PolicyEngine
+    from otel_usageflow.policy.preview import Preview
 
 _EPILOG = """\
 examples:
   otel-usageflow preview --config usageflow.yaml --input spans.pb
   otel-usageflow preview --config usageflow.yaml --input traces.jsonl --format json
+  otel-usageflow preview --config new.yaml --against usageflow.yaml --input spans.pb
   zstd -dc traces.jsonl.zst | otel-usageflow preview --config usageflow.yaml --input -
 
 the input is OTLP: protobuf (one or several concatenated ExportTraceServiceRequest), JSON, or JSON lines as
 the Collector's file exporter writes them; gzip is unpacked
+
+with --against, both configurations bill the same spans, and only what differs is printed: "before" is OTHER_FILE,
+"after" is --config; --set belongs to --config alone. Exit status: 0 they bill the same, 3 they do not
 """
 
 
@@ -33,6 +41,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_config_arguments(parser)
     parser.add_argument("--input", metavar="PATH", required=True, help="a file with spans; - is standard input")
+    parser.add_argument(
+        "--against",
+        metavar="OTHER_FILE",
+        action="append",
+        help="print how the bill differs from that of this configuration; exit status 3 if it does",
+    )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     parser.add_argument(
         "--processor", metavar="ID", help="which usage_policy processor, where several are configured"
@@ -41,23 +55,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Print the bill; 0 whatever it holds, 1 if the configuration or the input cannot be read."""
-    from otel_usageflow.model.recorded import recorded_request
-    from otel_usageflow.policy.preview import preview
-    from otel_usageflow.processors.usage_policy import UsagePolicyConfig, compile_engine
+    """Print the bill, or how it differs; 1 if a configuration or the input cannot be read, 3 on a difference."""
+    if arguments.against:
+        return _against(arguments)
+    from otel_usageflow.cli.preview_policies import engine
 
-    config = load_config(arguments, need_secrets=False)
-    chosen = config.processors[_processor(config, arguments.processor)]
-    _need_secrets_of(config, chosen.id)
-    assert isinstance(chosen.config, UsagePolicyConfig)
-    engine = compile_engine(chosen.config)
-    for warning in config.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
-    try:
-        result = preview(engine, recorded_request(_read(arguments.input)), time.time_ns())
-    except InvalidData as error:
-        name = "standard input" if arguments.input == "-" else arguments.input
-        raise UsageError(f"{name}: {error}") from None
+    result = _bill(engine(arguments.config, arguments.sets, arguments.processor), _spans(arguments.input))
     if arguments.format == "json":
         write_json(result.as_json())
     else:
@@ -67,36 +70,36 @@ def command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _processor(config: Config, wanted: str | None) -> str:
-    known = [id_ for id_, one in config.processors.items() if one.factory.name == "usage_policy"]
-    used = [id_ for id_ in config.used(Kind.PROCESSOR) if id_ in known] or known
-    if wanted is not None:
-        if wanted not in known:
-            raise UsageError(
-                f"{wanted} is no usage_policy processor of this configuration (configured: {', '.join(known)})"
-            )
-        return wanted
-    if not used:
-        raise UsageError("the configuration has no usage_policy processor, so there is nothing to bill by")
-    if len(used) > 1:
-        raise UsageError(f"there are several usage_policy processors; choose one with --processor: {', '.join(used)}")
-    return used[0]
+def _against(arguments: argparse.Namespace) -> int:
+    from otel_usageflow.cli.preview_policies import engines
+    from otel_usageflow.policy.preview_difference import compare
+
+    after, before = engines(arguments.config, arguments.against, arguments.sets, arguments.processor)
+    spans = _spans(arguments.input)
+    difference = compare(_bill(before, spans), _bill(after, spans))
+    if arguments.format == "json":
+        write_json(difference.as_json())
+    else:
+        from otel_usageflow.cli.preview_difference import print_difference
+
+        print_difference(difference, console())
+    return 0 if difference.equal else 3
 
 
-def _need_secrets_of(config: Config, processor: str) -> None:
-    """Refuse to preview with a stand-in for a secret that policies hash or verify with."""
-    problems = []
-    for place in config.secrets:
-        if place[:2] == (Kind.PROCESSOR.value, processor):
-            value: object = config.written
-            for step in place:
-                value = value[step]  # type: ignore[index]
-            if not str(value or "").strip():
-                problems.append(
-                    ConfigProblem("::".join(map(str, place)), "is required; its environment variable is not set")
-                )
-    if problems:
-        raise ConfigErrors(problems)
+def _bill(engine: "PolicyEngine", spans: bytes) -> "Preview":
+    from otel_usageflow.policy.preview import preview
+
+    return preview(engine, spans, time.time_ns())
+
+
+def _spans(path: str) -> bytes:
+    """The input as one serialized request."""
+    from otel_usageflow.model.recorded import recorded_request
+
+    try:
+        return recorded_request(_read(path))
+    except InvalidData as error:
+        raise UsageError(f"{'standard input' if path == '-' else path}: {error}") from None
 
 
 def _read(path: str) -> bytes:

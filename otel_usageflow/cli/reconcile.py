@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.arguments import add_config_arguments
 from otel_usageflow.cli.books import Book, books
-from otel_usageflow.cli.moments import parse_moment, written
+from otel_usageflow.cli.moments import parse_length, parse_moment, written
 from otel_usageflow.cli.people import actor, confirmed, reason_of
 from otel_usageflow.errors import UsageError
 
@@ -59,6 +59,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     moment = "a date, a time, unix seconds, or how long ago (24h, 7d); UTC"
     parser.add_argument("--since", metavar="T", help=f"{moment}; default: 35 days, or the beginning of the ledger")
     parser.add_argument("--until", metavar="T", help="default: an hour ago")
+    parser.add_argument(
+        "--settled",
+        metavar="DURATION",
+        default="1h",
+        help="how long ago usage must have been settled to be compared, because summaries are late; default: 1h",
+    )
     parser.add_argument("--customer", metavar="CUS", help="only this Stripe customer")
     parser.add_argument("--event-name", metavar="E", help="only this event name")
     parser.add_argument("--account", metavar="A", help="only this connected account")
@@ -86,6 +92,7 @@ def command(arguments: argparse.Namespace) -> int:
         event_name=arguments.event_name,
         customer=arguments.customer,
         now=now,
+        settled_for=parse_length(arguments.settled, "--settled"),
     )
     results = [_compare(book, asked) for book in books(arguments)]
     show(results, arguments.format)

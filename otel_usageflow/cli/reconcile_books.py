@@ -32,6 +32,8 @@ class Asked:
     account: str | None = None
     event_name: str | None = None
     customer: str | None = None
+    settled_for: float = SETTLED_FOR
+    """Seconds after which Stripe's summaries are taken to include an event."""
 
 
 @dataclass(slots=True)
@@ -57,8 +59,10 @@ async def compare(book: Book, asked: Asked) -> Result:
     sums = Adjustments(book.directory).sums(book.name)
     beginning = await sums.beginning()
     result = Result(book)
-    until = min(asked.until if asked.until is not None else asked.now, asked.now - SETTLED_FOR)
-    result.until = int(until) // HOUR * HOUR
+    latest = asked.now - asked.settled_for
+    if asked.settled_for < HOUR:  # then the hour that is not over yet is of interest
+        latest = -(-asked.now // HOUR) * HOUR
+    result.until = int(min(asked.until if asked.until is not None else latest, latest)) // HOUR * HOUR
     if beginning is None:
         return result
     earliest = max(beginning // HOUR * HOUR, int(asked.now - STRIPE_PAST) // HOUR * HOUR)
@@ -85,6 +89,7 @@ async def compare(book: Book, asked: Asked) -> Result:
                 Summaries(api, ReadPace(_READS_PER_SECOND, per_hour=36_000)),
                 lambda: asked.now,
                 book.config.retry_on_failure.backoff,
+                settled_for=asked.settled_for,
             )
             await _compare_all(comparer, api, pairs, tallied, result)
             result.reads = comparer.reads

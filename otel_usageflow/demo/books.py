@@ -24,6 +24,7 @@ class Accepted:
     customer: str
     event_name: str
     value: Decimal
+    identifier: str
 
 
 class Books:
@@ -61,6 +62,7 @@ class Books:
                 self._names.get(row["customer"], row["customer"]),
                 row["event_name"],
                 Decimal(row["value"]),
+                row["identifier"],
             )
             for row in rows
         ]

@@ -31,7 +31,8 @@ def print_ending(scene: Scene, stage: Stage, verdict: Verdict, console: Console)
         facts.add_row(Text(label, style="bold"), Text(text, style=style))
     console.print(facts)
     console.print()
-    for line in next_steps(stage, os.environ, console.width):
+    identifier = scene.events[-1].identifier if scene.events else ""
+    for line in next_steps(stage, identifier, os.environ, console.width):
         console.print(Text(line), soft_wrap=True)
 
 
@@ -57,6 +58,8 @@ def _facts(scene: Scene, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
     yield "billed", f"{ledger.billed:,} usage records in {scene.event_count:,} meter events", ""
     kept = ", ".join(f"{count} {reason}" for reason, count in sorted(ledger.reasons.items()))
     yield "kept", f"{ledger.reasons.total()} usage records in quarantine: {kept or 'none'}", ""
+    if scene.reconciled:
+        yield "reconcile", scene.reconciled.strip().splitlines()[-1], ""
     if verdict.billed_once:
         yield "billed once", "yes: sent and billed are equal for every customer and meter", "green"
     for number, difference in enumerate(verdict.differences[:_SHOWN]):
@@ -65,13 +68,20 @@ def _facts(scene: Scene, verdict: Verdict) -> Iterator[tuple[str, str, str]]:
         yield "", f"    and {len(verdict.differences) - _SHOWN} more differences", "red"
 
 
-def next_steps(stage: Stage, environment: Mapping[str, str], width: int) -> Iterator[str]:
-    """Lines that say where everything lies and which commands to try, no wider than need be."""
+def next_steps(stage: Stage, identifier: str, environment: Mapping[str, str], width: int) -> Iterator[str]:
+    """Lines that say where everything lies and which commands to try, no wider than need be.
+
+    `identifier` is that of a meter event to explain.
+    """
     command, config = this_command(), f"--config {shlex.quote(str(stage.config))}"
     yield f"Ledger, configuration and logs lie in {stage.config.parent}"
     yield ""
     yield "Try next:"
-    yield from _folded(width, f"{command} usage", config)
+    yield from _folded(width, f"{command} usage", config, "--by day,event,customer")
+    if identifier:
+        yield from _folded(width, f"{command} explain", config, f"--event {identifier}")
+    yield from _folded(width, f"{command} quarantine list", config)
+    yield from _folded(width, f"{command} ledger verify", config)
     yield from _folded(width, f"{command} preview", config, f"--input {shlex.quote(str(stage.spans))}")
     yield from _folded(width, f"{command} validate", config)
     yield "docs/demo.md says what you have seen, and how to go on with your own API."

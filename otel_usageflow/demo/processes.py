@@ -80,6 +80,12 @@ class Child:
         end = "\n".join(f"  {line}" for line in said[-8:])
         return StartError(f"{self.name} of the demo did not start; the end of {self.log}:\n{end or '  (empty)'}")
 
+    async def result(self) -> tuple[int, str]:
+        """Its exit status and everything that it printed, once it has ended by itself."""
+        assert self._process.stdout is not None
+        said = (await self._process.stdout.read()).decode()
+        return await self._process.wait(), said
+
     async def stop(self) -> int:
         """End it with SIGTERM, and with SIGKILL if that takes too long; its exit status."""
         if self.running:

@@ -41,6 +41,8 @@ class Scene:
     event_count: int = 0
     billed: Totals = field(default_factory=dict)
     """What the Stripe double has counted."""
+    reconciled: str = ""
+    """What `reconcile` printed."""
     ledger: LedgerView = field(default_factory=LedgerView)
     listeners: list[Callable[[str], None]] = field(default_factory=list)
     """Who is told of news."""

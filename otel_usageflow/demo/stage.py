@@ -137,6 +137,16 @@ class Stage:
         """Stop the service as an operator would; its exit status."""
         return 0 if self._service is None else await self._home.end(self._service)
 
+    async def reconcile(self) -> tuple[int, str]:
+        """Compare the ledger with the double's summaries, as an operator would; exit status and what was printed."""
+        command = await self._home.start(
+            "reconcile",
+            "otel_usageflow",
+            ("reconcile", "--config", str(self.config), "--settled", "0s"),
+            self._directory / "reconcile.log",
+        )
+        return await command.result()
+
     async def stop_stripe(self) -> None:
         """Stop the double; it writes its state."""
         if self._stripe is not None:

@@ -146,5 +146,9 @@ class Story:
         self.scene.accept(await books.news())
         self.scene.billed = await books.totals()
         await self._look()
+        status, self.scene.reconciled = await self.stage.reconcile()
         await self.stage.stop_stripe()
-        return self._judge()
+        verdict = self._judge()
+        if status != 0:
+            verdict = Verdict((*verdict.differences, f"reconcile: {self.scene.reconciled.strip()}"))
+        return verdict

@@ -206,9 +206,9 @@ def same(formula: Formula, tally: Tally, stripe: Quantity) -> bool:
     return abs(_gap(stripe, expected(formula, tally))) <= _tolerance(formula, tally)
 
 
-def is_fresh(tally: Tally, now: float) -> bool:
+def is_fresh(tally: Tally, now: float, settled_for: float = SETTLED_FOR) -> bool:
     """Whether it changed so recently that the summaries may not show it."""
-    return tally.changed_at > now - SETTLED_FOR
+    return tally.changed_at > now - settled_for
 
 
 def tally(events: Iterable[EventFact]) -> Tally:

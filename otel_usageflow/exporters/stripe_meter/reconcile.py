@@ -19,6 +19,7 @@ from otel_usageflow.ledger.reconcile import (
     A_DAY,
     HOUR,
     NOTHING,
+    SETTLED_FOR,
     Difference,
     Facts,
     LedgerSums,
@@ -82,6 +83,7 @@ class Comparer:
         now: unix seconds.
         backoff: pauses after an answer that says nothing.
         limit: reads after which differences are told by the day or hour that is known by then.
+        settled_for: seconds after which the summaries are taken to include an event.
     """
 
     def __init__(
@@ -91,12 +93,14 @@ class Comparer:
         now: Callable[[], float],
         backoff: Backoff,
         limit: float = float("inf"),
+        settled_for: float = SETTLED_FOR,
     ) -> None:
         self._sums = sums
         self._summaries = summaries
         self._now = now
         self._backoff = backoff
         self._limit = limit
+        self._settled_for = settled_for
         self._until = 0.0
         self.reads = 0
         """Reads so far, with the pages that followed a first one."""
@@ -158,7 +162,7 @@ class Comparer:
         made = tally(facts.events)
         if same(subject.formula, made, stripe):
             return  # the ledger has caught up
-        if is_fresh(made, self._now()):
+        if is_fresh(made, self._now(), self._settled_for):
             compared.left_out += 1
             return
         limit = min(self._until, self.reads + _MOST_MINUTE_READS) if step.width == HOUR else 0.0
