@@ -107,6 +107,6 @@ def _table(result: "Verification") -> None:
     for remark in result.remarks:
         screen.print(f"note: {shown(remark)}")
     looked = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in sorted(result.looked_at.items()))
-    screen.print(f"{'Nothing was found' if result.ok else 'Findings'}: {looked or 'nothing could be read'}.")
+    screen.print(f"{'The ledger is whole' if result.ok else 'There are findings'}: {looked or 'nothing could be read'}.")
     if result.head is not None:
         screen.print(f"head of the audit log: {result.head}")
