@@ -4,7 +4,6 @@ import argparse
 import sys
 import time
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.arguments import add_config_arguments

@@ -22,6 +22,8 @@ class UsageLine(NamedTuple):
     metadata_field: str | None
     requests: int
     quantity: Quantity
+    account: str | None = None
+    """The Stripe connected account that the policy names."""
 
 
 class CountLine(NamedTuple):
@@ -95,11 +97,15 @@ def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
     return result
 
 
+_Key = tuple[str, str, str, str | None, str | None]
+"""Policy, event name, user, metadata field, account."""
+
+
 def _add_up(batch: UsageBatch, result: Preview) -> None:
     result.spans, result.requests = batch.spans, batch.requests
     result.unmatched_requests, result.malformed = batch.unmatched, batch.malformed
     result.failed_conditions = batch.failed_conditions
-    amounts: dict[tuple[str, str, str, str | None], list[Quantity]] = {}
+    amounts: dict[_Key, list[Quantity]] = {}
     quarantined: Counter[tuple[str, str]] = Counter()
     for record in batch.records:
         terms = record.terms
@@ -107,15 +113,15 @@ def _add_up(batch: UsageBatch, result: Preview) -> None:
             quarantined[terms.policy, str(record.reason)] += 1
             _note_seen(record, result)
         else:
-            key = (terms.policy, terms.event_name, record.user, terms.metadata_field)
+            key = (terms.policy, terms.event_name, record.user, terms.metadata_field, terms.account)
             amounts.setdefault(key, []).append(record.quantity)
     result.usage = [_line(key, amounts[key]) for key in sorted(amounts, key=lambda key: key[:3])]
     result.quarantined = [CountLine(*key, quarantined[key]) for key in sorted(quarantined)]
     result.unbilled = [CountLine(*key, batch.unbilled[key]) for key in sorted(batch.unbilled)]
 
 
-def _line(key: tuple[str, str, str, str | None], quantities: Sequence[Quantity]) -> UsageLine:
-    return UsageLine(*key, len(quantities), total(quantities))
+def _line(key: _Key, quantities: Sequence[Quantity]) -> UsageLine:
+    return UsageLine(*key[:4], len(quantities), total(quantities), key[4])
 
 
 def _note_seen(record: UsageRecord, result: Preview) -> None:
