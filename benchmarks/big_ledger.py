@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-from otel_usageflow.extensions.sqlite_storage import trace_index
 from otel_usageflow.extensions.sqlite_storage.file import open_for_writing
 from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger.charge import DAY, MINUTE
 from otel_usageflow.model.usage import Terms
 

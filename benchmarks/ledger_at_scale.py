@@ -27,9 +27,9 @@ from otel_usageflow.component import Context
 from otel_usageflow.extensions.sqlite_storage import SqliteStorage, SqliteStorageConfig
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
-from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
-from otel_usageflow.extensions.sqlite_storage.upkeep import Upkeep
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
+from otel_usageflow.extensions.sqlite_storage.upkeep.rounds import Upkeep
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import UsageBatch, UsageRecord

@@ -15,8 +15,8 @@ from otel_usageflow.cli.people import actor, reason_of
 from otel_usageflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from otel_usageflow.extensions.sqlite_storage.adjust import Asked, Asker
-    from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+    from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asked, Asker
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
     from otel_usageflow.ledger.correction import Correction
     from otel_usageflow.model.usage import Quantity
 
@@ -77,8 +77,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def command(arguments: argparse.Namespace) -> int:
     """Ask for a correction, or list them."""
-    from otel_usageflow.extensions.sqlite_storage.adjust import Asker
-    from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+    from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asker
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 
     of_event = arguments.event is not None
     if arguments.list:
@@ -117,7 +117,7 @@ def follow(adjustments: "Adjustments", numbers: Sequence[int]) -> "list[Correcti
 def _of_event(
     arguments: argparse.Namespace, quantity: "Quantity | None", asker: "Asker"
 ) -> "tuple[Adjustments, Asked]":
-    from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 
     ledgers = [
         Adjustments(one) for one in dict.fromkeys(book.directory for book in books(arguments, need_secrets=False))
@@ -129,7 +129,7 @@ def _of_event(
 def _of_usage(
     arguments: argparse.Namespace, quantity: "Quantity | None", asker: "Asker"
 ) -> "tuple[Adjustments, Asked]":
-    from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
     from otel_usageflow.ledger.reconcile import Pair
 
     if arguments.event_name is None or arguments.at is None or quantity is None:

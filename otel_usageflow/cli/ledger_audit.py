@@ -49,7 +49,7 @@ def command(arguments: argparse.Namespace) -> int:
     since = parse_moment(arguments.since, "--since") if arguments.since else None
     until = parse_moment(arguments.until, "--until") if arguments.until else None
     directory = ledger_directory(arguments)
-    from otel_usageflow.extensions.sqlite_storage.maintenance import audit_entries
+    from otel_usageflow.extensions.sqlite_storage.upkeep.maintenance import audit_entries
 
     entries = list(audit_entries(directory, since, until, arguments.action))
     {"table": _table, "json": _json}[arguments.format](entries)

@@ -52,7 +52,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def back_up(arguments: argparse.Namespace) -> int:
     """Make the copy."""
     directory = ledger_directory(arguments)
-    from otel_usageflow.extensions.sqlite_storage import maintenance
+    from otel_usageflow.extensions.sqlite_storage.upkeep import maintenance
 
     with ProgressLine() as progress:
         made = maintenance.back_up(directory, arguments.file, progress)
@@ -65,7 +65,7 @@ def back_up(arguments: argparse.Namespace) -> int:
 
 def recover(arguments: argparse.Namespace) -> int:
     """Write the new ledger, and say how to put it in place."""
-    from otel_usageflow.extensions.sqlite_storage import maintenance
+    from otel_usageflow.extensions.sqlite_storage.upkeep import maintenance
 
     file: Path = arguments.file
     output: Path = arguments.output or file.with_name("recovered.db")

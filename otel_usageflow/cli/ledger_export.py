@@ -55,8 +55,8 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.format == "parquet":
         check_parquet()
     directory = ledger_directory(arguments)
-    from otel_usageflow.extensions.sqlite_storage.maintenance import exported
-    from otel_usageflow.extensions.sqlite_storage.output_file import new_file
+    from otel_usageflow.extensions.sqlite_storage.proof.output_file import new_file
+    from otel_usageflow.extensions.sqlite_storage.upkeep.maintenance import exported
     from otel_usageflow.ledger.export import COLUMNS, What
 
     what = What(arguments.what)

@@ -61,7 +61,7 @@ def command(arguments: argparse.Namespace) -> int:
     path = arguments.file or ledger_directory(arguments)
     if arguments.file is not None and not path.is_file():
         raise UsageError(f"--file: there is no file {path}")
-    from otel_usageflow.extensions.sqlite_storage.maintenance import verify_ledger
+    from otel_usageflow.extensions.sqlite_storage.upkeep.maintenance import verify_ledger
 
     with ProgressLine() as progress:
         result = verify_ledger(path, expect, progress)
@@ -107,6 +107,8 @@ def _table(result: "Verification") -> None:
     for remark in result.remarks:
         screen.print(f"note: {shown(remark)}")
     looked = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in sorted(result.looked_at.items()))
-    screen.print(f"{'The ledger is whole' if result.ok else 'There are findings'}: {looked or 'nothing could be read'}.")
+    screen.print(
+        f"{'The ledger is whole' if result.ok else 'There are findings'}: {looked or 'nothing could be read'}."
+    )
     if result.head is not None:
         screen.print(f"head of the audit log: {result.head}")

@@ -10,7 +10,7 @@ from otel_usageflow.cli.arguments import load_config
 from otel_usageflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from otel_usageflow.extensions.sqlite_storage.reader import SqliteReader
+    from otel_usageflow.extensions.sqlite_storage.reading.reader import SqliteReader
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def readers(arguments: argparse.Namespace) -> Iterator[list["SqliteReader"]]:
         UsageError: it names no ledger.
         StorageError: a ledger is not there, or cannot be read.
     """
-    from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+    from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 
     with ExitStack() as stack:
         yield [stack.enter_context(open_reader(directory)) for directory in directories(arguments)]

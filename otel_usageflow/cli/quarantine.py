@@ -12,7 +12,7 @@ from otel_usageflow.errors import UsageError
 from otel_usageflow.model.usage import Reason
 
 if TYPE_CHECKING:
-    from otel_usageflow.extensions.sqlite_storage.quarantine import Quarantine
+    from otel_usageflow.extensions.sqlite_storage.quarantine.desk import Quarantine
     from otel_usageflow.ledger.quarantine import Filters
 
 _EPILOG = """\
@@ -153,7 +153,7 @@ def _discard(arguments: argparse.Namespace) -> int:
 
 
 def _quarantines(arguments: argparse.Namespace) -> list["Quarantine"]:
-    from otel_usageflow.extensions.sqlite_storage.quarantine import Quarantine
+    from otel_usageflow.extensions.sqlite_storage.quarantine.desk import Quarantine
 
     return [Quarantine(directory) for directory in directories(arguments)]
 

@@ -11,7 +11,7 @@ from otel_usageflow.cli.people import actor, confirmed
 from otel_usageflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from otel_usageflow.extensions.sqlite_storage.quarantine import Quarantine
+    from otel_usageflow.extensions.sqlite_storage.quarantine.desk import Quarantine
     from otel_usageflow.ledger.quarantine import Decided, Entry, Filters
     from otel_usageflow.model.usage import Quantity
 
@@ -29,7 +29,7 @@ def release(
     yes: bool,
 ) -> int:
     """Release what fits, after a question."""
-    from otel_usageflow.extensions.sqlite_storage.decisions import Who
+    from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import Who
     from otel_usageflow.ledger.quarantine import Way, release_of
 
     now = time.time()
@@ -54,7 +54,7 @@ def discard(
     yes: bool,
 ) -> int:
     """Discard what fits, after a reason and a question."""
-    from otel_usageflow.extensions.sqlite_storage.decisions import Who
+    from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import Who
     from otel_usageflow.ledger.quarantine import discard_of
 
     filters = replace(filters, aside_until=time.time())

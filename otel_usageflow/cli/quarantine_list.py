@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from otel_usageflow.cli.output import console, shown, table, write_json, write_utf8
 
 if TYPE_CHECKING:
-    from otel_usageflow.extensions.sqlite_storage.quarantine import Quarantine
+    from otel_usageflow.extensions.sqlite_storage.quarantine.desk import Quarantine
     from otel_usageflow.ledger.quarantine import Filters, Group, Single
 
 GROUP_COLUMNS = (

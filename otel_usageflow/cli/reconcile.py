@@ -111,8 +111,8 @@ def _compare(book: Book, asked: "Asked") -> "Result":
 def _repair(results: "list[Result]", arguments: argparse.Namespace, now: float) -> bool:
     """Ask for corrections of what can be mended; whether that was everything."""
     from otel_usageflow.cli.adjust import follow
-    from otel_usageflow.extensions.sqlite_storage.adjust import Asker
-    from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+    from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asker
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
     from otel_usageflow.ledger.amount import negative, plain
     from otel_usageflow.ledger.correction import TELL_FOR
 
@@ -152,7 +152,7 @@ def _repair(results: "list[Result]", arguments: argparse.Namespace, now: float) 
 
 def _decide(arguments: argparse.Namespace) -> int:
     """A person says whether an event was counted."""
-    from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 
     if arguments.counted is not None and arguments.not_counted is not None:
         raise UsageError("reconcile: give --counted or --not-counted, not both")

@@ -12,7 +12,7 @@ from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, 
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.reconcile import Comparer, NotComparable, meters_of
 from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
-from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 from otel_usageflow.ledger.charge import STRIPE_PAST
 from otel_usageflow.ledger.reconcile import HOUR, SETTLED_FOR, Difference, Only, Pair, Stretch, Tally, stretches
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from otel_usageflow.errors import StorageError
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.report import Standing, UsageLine
 
 

@@ -10,8 +10,8 @@ import pytest
 from load import request
 from processes import Double, Running, double, service
 
-from otel_usageflow.extensions.sqlite_storage.adjust import Asker
-from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asker
+from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 from otel_usageflow.ledger.correction import SETTLED
 from otel_usageflow.model.crash_point import CORRECTION_POINTS
 

@@ -16,8 +16,9 @@ from test_ledger_verify import CONFIG
 from otel_usageflow.component import Context
 from otel_usageflow.components import registry
 from otel_usageflow.config.load import load
-from otel_usageflow.extensions.sqlite_storage import SqliteStorage, SqliteStorageConfig, audit, seal
+from otel_usageflow.extensions.sqlite_storage import SqliteStorage, SqliteStorageConfig
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
+from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.service.billing_settings import billing_settings
 from otel_usageflow.service.service import Service

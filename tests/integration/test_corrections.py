@@ -19,9 +19,9 @@ from compared import used as earlier
 from otel_usageflow.cli import main
 from otel_usageflow.errors import UsageError
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM
-from otel_usageflow.extensions.sqlite_storage.adjust import Asked, Asker
-from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asked, Asker
+from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.correction import SETTLED, Correction, CorrectionState
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.outcome import Accepted, Outcome, Refused, Retry

@@ -10,8 +10,9 @@ from billing import batch, record
 from days import counted_by_day, kept_by_day
 from ledgers import METER, Book, book
 
-from otel_usageflow.extensions.sqlite_storage import event_steps, exact
+from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
+from otel_usageflow.extensions.sqlite_storage.flow import event_steps
 from otel_usageflow.extensions.sqlite_storage.migration import migrate
 from otel_usageflow.extensions.sqlite_storage.schema import MIGRATIONS
 from otel_usageflow.ledger.freeze import Formula

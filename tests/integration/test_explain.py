@@ -10,9 +10,9 @@ from ledgers import METER, book
 from pruning import prune
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage import event_steps
 from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.flow import event_steps
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.states import EventStep
 from otel_usageflow.model.outcome import Accepted, Refused, Retry

@@ -13,8 +13,8 @@ from looking_back import HOUR, RHYTHM, audited, clock_of, command, events, rows,
 from structlog.testing import capture_logs
 
 from otel_usageflow.exporters.stripe_meter.reports import Reports
-from otel_usageflow.extensions.sqlite_storage import event_steps
 from otel_usageflow.extensions.sqlite_storage.file import transaction
+from otel_usageflow.extensions.sqlite_storage.flow import event_steps
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.testing.stripe import Fault, RateLimits, Settings, StripeDouble
 

@@ -9,7 +9,7 @@ from billing import batch, record
 from ledgers import METER, book
 
 from otel_usageflow.errors import LedgerInUse, SchemaTooNew, StorageCorrupt, StorageError
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.model.outcome import Accepted, Refused, Retry

@@ -14,8 +14,8 @@ from ledgers import book
 from looking_back import HOUR, RHYTHM, clock_of, states
 
 from otel_usageflow.errors import StorageError, UsageError
-from otel_usageflow.extensions.sqlite_storage import backup
-from otel_usageflow.extensions.sqlite_storage.maintenance import back_up, verify_ledger
+from otel_usageflow.extensions.sqlite_storage.proof import backup
+from otel_usageflow.extensions.sqlite_storage.upkeep.maintenance import back_up, verify_ledger
 from otel_usageflow.testing.stripe import Fault, StripeDouble
 
 EVENTS = "/v1/billing/meter_events"

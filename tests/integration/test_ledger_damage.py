@@ -17,7 +17,7 @@ from ledgers import book
 from otel_usageflow.cli import main
 from otel_usageflow.errors import StorageCorrupt, StorageError, Unavailable
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
-from otel_usageflow.extensions.sqlite_storage.maintenance import verify_ledger
+from otel_usageflow.extensions.sqlite_storage.upkeep.maintenance import verify_ledger
 from otel_usageflow.ledger.verification import Verification
 
 

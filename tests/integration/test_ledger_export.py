@@ -14,7 +14,7 @@ from full_ledger import NOON, fill
 from test_ledger_verify import CONFIG
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.export import COLUMNS, Type, What
 
 ROOT = Path(__file__).parents[2]

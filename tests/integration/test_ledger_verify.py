@@ -13,8 +13,8 @@ from full_ledger import LATER, NOON, fill
 from ledgers import book
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage import audit, seal
-from otel_usageflow.extensions.sqlite_storage.maintenance import verify_ledger
+from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
+from otel_usageflow.extensions.sqlite_storage.upkeep.maintenance import verify_ledger
 from otel_usageflow.ledger.audit import Change, pruned
 from otel_usageflow.ledger.verification import Head, Verification
 

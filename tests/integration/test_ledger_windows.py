@@ -6,7 +6,7 @@ import pytest
 from billing import batch, record
 from ledgers import METER, Book, book
 
-from otel_usageflow.extensions.sqlite_storage import windows
+from otel_usageflow.extensions.sqlite_storage.flow import windows
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.model.meter_event import MeterEvent

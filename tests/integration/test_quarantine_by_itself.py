@@ -12,8 +12,8 @@ from old_ledgers import as_version_1
 from quarantine_command import nothing_is_wrong
 
 from otel_usageflow.exporters.stripe_meter.rhythm import Rhythm
-from otel_usageflow.extensions.sqlite_storage import audit
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
+from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.model.meter_event import MeterEvent

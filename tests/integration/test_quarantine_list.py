@@ -14,7 +14,7 @@ from ledgers import book
 from quarantine_command import quarantine
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.model.outcome import Refused
 from otel_usageflow.model.usage import Reason

@@ -11,8 +11,8 @@ from billing import CHAT, batch, record
 from ledgers import METER, Book, book
 from quarantine_command import nothing_is_wrong, quarantine
 
-from otel_usageflow.extensions.sqlite_storage import audit
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
+from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange

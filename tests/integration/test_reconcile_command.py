@@ -11,7 +11,7 @@ from compared import YESTERDAY, billed, config, past, sent, used
 from ledgers import Book
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 from otel_usageflow.ledger.correction import CorrectionState
 from otel_usageflow.model.outcome import Accepted, Retry
 from otel_usageflow.testing.stripe import Fault, StripeDouble

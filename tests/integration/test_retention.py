@@ -18,7 +18,7 @@ from ledgers import METER, Book, book
 from pruning import TestClock, problems, prune, upkeep
 
 from otel_usageflow.extensions.sqlite_storage import SqliteStorageConfig
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.model.outcome import Accepted, Refused

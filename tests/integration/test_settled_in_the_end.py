@@ -9,8 +9,8 @@ import pytest
 from billing import billing, record, total
 from looking_back import HOUR, RHYTHM, clock_of, command, rows, states
 
-from otel_usageflow.extensions.sqlite_storage import event_steps
 from otel_usageflow.extensions.sqlite_storage.file import transaction
+from otel_usageflow.extensions.sqlite_storage.flow import event_steps
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.testing.stripe import Fault, RateLimits, Settings, StripeDouble
 

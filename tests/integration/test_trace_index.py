@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgers import book
 
-from otel_usageflow.extensions.sqlite_storage import trace_index
 from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, open_for_reading, transaction
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
-from otel_usageflow.extensions.sqlite_storage.trace_index import SLICE
+from otel_usageflow.extensions.sqlite_storage.reading import trace_index
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.trace_index import SLICE
 from otel_usageflow.ledger.charge import charge_key
 from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
 

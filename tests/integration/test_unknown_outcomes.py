@@ -8,7 +8,7 @@ from billing import Billing, billing, record, total
 from looking_back import HOUR, RHYTHM, audited, clock_of, command, events, rows, states
 
 from otel_usageflow.errors import UsageError
-from otel_usageflow.extensions.sqlite_storage.doubts import decide
+from otel_usageflow.extensions.sqlite_storage.doubt.doubts import decide
 from otel_usageflow.testing.stripe import Fault, StripeDouble
 
 EVENTS = "/v1/billing/meter_events"

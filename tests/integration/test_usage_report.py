@@ -14,9 +14,9 @@ from billing import CHAT, batch, record
 from ledgers import METER, Book, book
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage import event_steps
 from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.flow import event_steps
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.report import UsageLine
 from otel_usageflow.ledger.states import EventStep
@@ -190,8 +190,8 @@ async def test_a_correction_is_a_line_of_its_own(tmp_path: Path) -> None:
             )
             connection.execute(
                 "INSERT INTO adjustments (account_id, event_name, customer, quantity, timestamp, whole, origin, why, "
-                "actor, asked_at, state, event_id) SELECT account_id, event_name, customer, -2, timestamp, 0, '', 'w', "
-                "'me', 0, 'sent', 2 FROM meter_events WHERE event_id = 2"
+                "actor, asked_at, state, event_id) SELECT account_id, event_name, customer, -2, timestamp, 0, '', "
+                "'w', 'me', 0, 'sent', 2 FROM meter_events WHERE event_id = 2"
             )
         found = {line.reason: (line.standing, line.requests, line.quantity) for line in _usage(tmp_path, None, None)}
     assert found == {None: ("billed", 1, 5), "correction": ("billed", 0, -2)}

@@ -20,13 +20,13 @@ from ledgers import METER, Book, book
 from pruning import prune, pruned_to
 
 from otel_usageflow.delivery.sender import too_old_to_resend
-from otel_usageflow.extensions.sqlite_storage import verdicts
-from otel_usageflow.extensions.sqlite_storage.decisions import Who
+from otel_usageflow.extensions.sqlite_storage.doubt import verdicts
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_commands, open_for_reading, transaction
 from otel_usageflow.extensions.sqlite_storage.names import Names
-from otel_usageflow.extensions.sqlite_storage.quarantine_entries import pages
-from otel_usageflow.extensions.sqlite_storage.release import discard, release
-from otel_usageflow.extensions.sqlite_storage.verify import verify
+from otel_usageflow.extensions.sqlite_storage.proof.verify import verify
+from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import Who
+from otel_usageflow.extensions.sqlite_storage.quarantine.entries import pages
+from otel_usageflow.extensions.sqlite_storage.quarantine.release import discard, release
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from ledgers import Book, book
 from quarantine_command import nothing_is_wrong
 
-from otel_usageflow.extensions.sqlite_storage import quarantine_entries, release
-from otel_usageflow.extensions.sqlite_storage.decisions import Who
 from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.quarantine import entries as quarantine_entries
+from otel_usageflow.extensions.sqlite_storage.quarantine import release
+from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import Who
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.ledger.quarantine import Decided, Filters

@@ -14,8 +14,8 @@ from otel_usageflow.exporters.stripe_meter.api import connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.reconcile import Compared, Comparer, meters_of
 from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
+from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
-from otel_usageflow.extensions.sqlite_storage.reconcile import SqliteSums
 from otel_usageflow.ledger.reconcile import Only, Pair, stretches
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Outcome

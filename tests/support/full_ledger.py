@@ -8,7 +8,7 @@ from pathlib import Path
 from billing import CHAT, batch, record
 from ledgers import book
 
-from otel_usageflow.extensions.sqlite_storage import seal
+from otel_usageflow.extensions.sqlite_storage.proof import seal
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.model.outcome import Accepted, Refused, Retry
 from otel_usageflow.model.usage import Reason

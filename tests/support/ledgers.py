@@ -10,7 +10,7 @@ from billing import QuietHealth
 from otel_usageflow.component import Context
 from otel_usageflow.extensions.sqlite_storage import SqliteStorage, SqliteStorageConfig
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
-from otel_usageflow.extensions.sqlite_storage.reader import open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.ledger.report import UsageLine

@@ -6,9 +6,9 @@ from pathlib import Path
 from ledgers import Book
 
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_reading
-from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
-from otel_usageflow.extensions.sqlite_storage.upkeep import Upkeep
-from otel_usageflow.extensions.sqlite_storage.verify import verify
+from otel_usageflow.extensions.sqlite_storage.proof.verify import verify
+from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
+from otel_usageflow.extensions.sqlite_storage.upkeep.rounds import Upkeep
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.model.clock import SteadyClock
 

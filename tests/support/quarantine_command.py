@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from otel_usageflow.cli import main
-from otel_usageflow.extensions.sqlite_storage.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
+from otel_usageflow.extensions.sqlite_storage.proof.balance import check_conservation
 from otel_usageflow.ledger.verification import Verification
 
 CONFIG = """

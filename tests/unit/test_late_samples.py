@@ -3,7 +3,7 @@
 import pytest
 
 from otel_usageflow.exporters.stripe_meter.summaries import ReadPace
-from otel_usageflow.extensions.sqlite_storage.reports import is_about
+from otel_usageflow.extensions.sqlite_storage.doubt.reports import is_about
 from otel_usageflow.ledger.states import EventState
 
 

@@ -14,12 +14,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel, format_duration, parse_duration
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
-from otel_usageflow.extensions.sqlite_storage.keeper import AuditKeeper
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
 from otel_usageflow.extensions.sqlite_storage.names import Names
-from otel_usageflow.extensions.sqlite_storage.reader import SqliteReader, open_reader
-from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
-from otel_usageflow.extensions.sqlite_storage.upkeep import Upkeep
+from otel_usageflow.extensions.sqlite_storage.reading.reader import SqliteReader, open_reader
+from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
+from otel_usageflow.extensions.sqlite_storage.upkeep.keeper import AuditKeeper
+from otel_usageflow.extensions.sqlite_storage.upkeep.rounds import Upkeep
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 
 _log = structlog.get_logger(__name__)

@@ -11,15 +11,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from otel_usageflow.extensions.sqlite_storage import customers, events, windows
-from otel_usageflow.extensions.sqlite_storage.commit import commit_usage
-from otel_usageflow.extensions.sqlite_storage.corrections import SqliteCorrections
-from otel_usageflow.extensions.sqlite_storage.doubt_ledger import SqliteDoubts
+from otel_usageflow.extensions.sqlite_storage.correction.corrections import SqliteCorrections
+from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import SqliteDoubts
+from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
+from otel_usageflow.extensions.sqlite_storage.flow import customers, events, windows
+from otel_usageflow.extensions.sqlite_storage.flow.commit import commit_usage
 from otel_usageflow.extensions.sqlite_storage.names import Names
-from otel_usageflow.extensions.sqlite_storage.reconcile import SqliteSums
-from otel_usageflow.extensions.sqlite_storage.release_ledger import SqliteReleases
-from otel_usageflow.extensions.sqlite_storage.trace_index import Indexed
+from otel_usageflow.extensions.sqlite_storage.quarantine.release_ledger import SqliteReleases
+from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.ledger import Committed, CustomerChange, DirectoryState, Waiting

@@ -4,7 +4,7 @@ import sqlite3
 import time
 
 from otel_usageflow.errors import SchemaTooNew
-from otel_usageflow.extensions.sqlite_storage.audit import record
+from otel_usageflow.extensions.sqlite_storage.proof.audit import record
 from otel_usageflow.extensions.sqlite_storage.schema import APPLICATION_ID, MIGRATIONS
 from otel_usageflow.ledger.audit import CREATED, MIGRATED, SERVICE, Change
 

@@ -1,0 +1,117 @@
+"""Which SERVER spans of old SDKs are one request, when they arrive in different batches.
+
+An SDK that does not set `Span.flags` leaves open whether a span's parent is local. If the parent is a SERVER span
+of the same service, the two are one request, and the parent is the one that counts, whichever arrives first:
+
+- the parent is known already: the span is the inner one, and is not billed;
+- a child is known already, and was taken for a request: its charge is taken back as long as its window is open.
+  If it was frozen already, the child's charge stands and the parent is not billed again under that event name.
+
+Only spans without the flag pay for this; the processor has resolved what came in one batch.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from otel_usageflow.extensions.sqlite_storage.reading import trace_index
+from otel_usageflow.ledger import amount
+from otel_usageflow.ledger.charge import charge_key, window_start
+from otel_usageflow.ledger.states import EventState
+from otel_usageflow.model.usage import UnflaggedSpan, UsageBatch, UsageRecord
+
+_REMEMBER = "INSERT OR IGNORE INTO server_spans VALUES (?, ?, ?, ?)"
+
+
+def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float) -> Sequence[UsageRecord]:
+    """The batch's records without those of inner spans; charges of inner spans that came earlier are undone."""
+    if not batch.unflagged:
+        return batch.records
+    inner = {span[:2] for span in batch.unflagged if _parent_is_known(connection, span)}
+    stands: set[tuple[bytes, bytes, str]] = set()
+    meters = _meters(connection)
+    for span in batch.unflagged:
+        for child, ended_s in _children(connection, span):
+            for meter_id, event_name in meters:
+                if not _take_back(
+                    connection, charge_key(meter_id, span.trace_id, child, ended_s * 1_000_000_000), now
+                ):
+                    stands.add((span.trace_id, span.span_id, event_name))
+    connection.executemany(
+        _REMEMBER,
+        [
+            (
+                span.trace_id + span.span_id,
+                span.trace_id + span.parent_span_id if span.parent_span_id else b"",
+                span.service,
+                span.ended_ns // 1_000_000_000,
+            )
+            for span in batch.unflagged
+        ],
+    )
+    return [
+        record
+        for record in batch.records
+        if (record.trace_id, record.span_id) not in inner
+        and (record.trace_id, record.span_id, record.terms.event_name) not in stands
+    ]
+
+
+def _parent_is_known(connection: sqlite3.Connection, span: UnflaggedSpan) -> bool:
+    if not span.parent_span_id:
+        return False
+    row = connection.execute(
+        "SELECT service FROM server_spans WHERE span = ?", (span.trace_id + span.parent_span_id,)
+    ).fetchone()
+    return row is not None and row[0] == span.service
+
+
+def _children(connection: sqlite3.Connection, span: UnflaggedSpan) -> list[tuple[bytes, int]]:
+    """(span id, second of the end) of the spans of the same service that name this one as their parent."""
+    rows = connection.execute(
+        "SELECT span, ended_s FROM server_spans WHERE parent = ? AND parent != x'' AND service = ?",
+        (span.trace_id + span.span_id, span.service),
+    )
+    return [(row[0][16:], row[1]) for row in rows]
+
+
+def _meters(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+    return connection.execute("SELECT meter_id, event_name FROM meters").fetchall()
+
+
+def _take_back(connection: sqlite3.Connection, key: bytes, now: float) -> bool:
+    """Undo a charge whose window is still open; False if it is there and can no longer be undone.
+
+    The row stays, without a quantity, so that the inner span is recognised if it is sent once more.
+    """
+    connection.execute(
+        "UPDATE quarantine SET resolved_at = ?, resolution = 'inner span' WHERE key = ? AND resolved_at IS NULL",
+        (now, key),
+    )
+    row = connection.execute(
+        "SELECT series_id, at_ns, quantity, seq FROM records WHERE key = ? AND quantity IS NOT NULL", (key,)
+    ).fetchone()
+    if row is None:
+        return True
+    series_id, at_ns, quantity, seq = row
+    sent_by_itself = "SELECT 1 FROM meter_events WHERE record_key = ? AND state != ?"
+    if connection.execute(sent_by_itself, (key, EventState.RETURNED)).fetchone():
+        return False
+    for table in ("open_windows", "held_windows"):
+        windows = connection.execute(
+            f"SELECT length, start, first_seq, total FROM {table} "
+            "WHERE series_id = ? AND start BETWEEN ? AND ? AND ? BETWEEN first_seq AND last_seq",
+            (series_id, at_ns // 1_000_000_000 - 60, at_ns // 1_000_000_000, seq),
+        ).fetchall()
+        for length, start, first_seq, total in windows:
+            if window_start(at_ns, length) != start:
+                continue
+            less = amount.add(amount.restored(total), -amount.restored(quantity))
+            connection.execute(
+                f"UPDATE {table} SET requests = requests - 1, total = ? "
+                "WHERE length = ? AND start = ? AND series_id = ? AND first_seq = ?",
+                (amount.stored(less), length, start, series_id, first_seq),
+            )
+            connection.execute("UPDATE records SET quantity = NULL WHERE key = ?", (key,))
+            trace_index.outdate(connection, [key])
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""What could not be billed: shown, released, discarded, and released by itself when its cause is gone."""

@@ -1,0 +1,1 @@
+"""What the ledger tells people: usage, explanations, and the index of traces behind them."""

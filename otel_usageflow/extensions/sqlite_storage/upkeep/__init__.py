@@ -1,0 +1,1 @@
+"""What goes on in the background: pruning, and when it is done."""
