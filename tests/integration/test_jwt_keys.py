@@ -1,98 +1,23 @@
 """Keys of tokens from real addresses and files: fetched beside the way of the spans, and no span is lost for them."""
 
 import asyncio
-import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt_processor import CLOCK, QUICK, answered, config, measured, request, running, until, user
 from span_builder import http, payload, span
 from structlog.testing import capture_logs
-from tokens import OTHER_RSA, P256, RSA, Answer, KeyServer, bearer, jwk, key_set, sign
+from tokens import OTHER_RSA, P256, RSA, Answer, KeyServer, jwk, key_set, sign
 
-from otel_usageflow.component import Context
 from otel_usageflow.errors import StartError, Unavailable
-from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.policy.jwt_keys import MAX_BYTES
-from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
 from otel_usageflow.processors.usage_policy.key_fetch import fetch, open_session
-from otel_usageflow.processors.usage_policy.key_upkeep import Timing
-from otel_usageflow.processors.usage_policy.processor import UsagePolicyProcessor, compile_engine
+from otel_usageflow.processors.usage_policy.processor import compile_engine
 from otel_usageflow.service.health import ServiceHealth
-
-CLOCK = SteadyClock()
-QUICK = Timing(interval=60.0, gap=0.05, recheck=60.0, tries=2, pause=0.01, failing=0.05)
-"""As in earnest, but without the waiting between two refreshes."""
-
-
-def config(verify: Any, **more: Any) -> UsagePolicyConfig:
-    policies = [
-        {
-            "name": name,
-            "endpoint": f"POST /{name}",
-            "user": user,
-            "customer": {"metadata_field": "account_id"},
-            "event_name": "api_request",
-        }
-        for name, user in (
-            ("chat", {"jwt": {"claim": "sub", "verify": verify, **more}}),
-            ("plain", {"header": "x-account-id"}),
-        )
-    ]
-    return UsagePolicyConfig.model_validate({"policies": policies})
-
-
-@asynccontextmanager
-async def running(
-    of: UsagePolicyConfig, health: ServiceHealth | None = None, timing: Timing = QUICK, file: Timing | None = None
-) -> AsyncIterator[UsagePolicyProcessor]:
-    context = Context("usage_policy", health or ServiceHealth(), {}, clock=CLOCK)
-    async with UsagePolicyProcessor(of, context, remote=timing, file=file or timing) as processor:
-        yield processor
-
-
-def request(token: str) -> bytes:
-    """One export request with one request of now."""
-    end = CLOCK.ns()
-    return payload(span(http() | bearer(token), start=end - 1000, end=end))
-
-
-def user(processor: UsagePolicyProcessor, data: bytes) -> str | None:
-    (record,) = processor.process(data, CLOCK.ns()).records
-    return record.user
-
-
-async def answered(processor: UsagePolicyProcessor, data: bytes) -> tuple[str | None, int]:
-    """What a client that sends again until it is taken hears in the end, and how often it was refused."""
-    async with asyncio.timeout(20):
-        for refusals in range(10_000):
-            try:
-                return user(processor, data), refusals
-            except Unavailable as error:
-                retry_after = error.retry_after
-            assert 0 < retry_after <= 5
-            await asyncio.sleep(0.002)
-    raise AssertionError
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110  (what is waited for signals nobody)
-            await asyncio.sleep(0.002)
-
-
-async def measured(processor: UsagePolicyProcessor, name: str) -> dict[tuple[str, ...], float]:
-    """Labels without the processor's -> value, where it is not 0."""
-    return {
-        tuple(value for label, value in one.labels.items() if label != "processor"): one.value
-        for one in await processor.measure()
-        if one.name == name and one.value
-    }
 
 
 @pytest.fixture
@@ -356,85 +281,3 @@ async def test_a_large_request_is_judged_in_a_thread(server: KeyServer) -> None:
         with pytest.raises(Unavailable):
             await asyncio.to_thread(processor.process, data, CLOCK.ns())
         assert (await answered(processor, data))[0] == "globex"
-
-
-async def test_no_token_and_no_claim_is_logged_or_measured(server: KeyServer) -> None:
-    """Not of good tokens, not of bad ones, not even in part."""
-    secret_claim = "a-claim-that-nobody-may-see"
-    tokens = [
-        sign(RSA, {"sub": secret_claim, "email": secret_claim}, kid="one"),
-        sign(OTHER_RSA, {"sub": secret_claim}, kid="one"),
-        sign(RSA, {"sub": secret_claim, "exp": 1}, kid="one"),
-        sign(RSA, {"email": secret_claim}, kid="one"),
-    ]
-    with capture_logs() as logs:
-        async with running(config({"jwks_url": server.url})) as processor:
-            for token in tokens:
-                await answered(processor, request(token))
-            shown = str(await processor.measure()) + str(logs)
-            counts = await measured(processor, "otel_usageflow_jwt_rejected_total")
-    assert counts == {("chat", "signature"): 1, ("chat", "expired"): 1, ("chat", "no_claim"): 1}
-    assert secret_claim not in shown
-    assert not any(part in shown for token in tokens for part in token.split("."))
-
-
-async def test_the_log_says_what_was_refused(server: KeyServer) -> None:
-    """Now and then by policy and cause, only what is new, and nothing where nothing was refused."""
-    context = Context("usage_policy", ServiceHealth(), {}, clock=CLOCK)
-    with capture_logs() as logs:
-        told = logs_of("jwt_rejected", logs)
-        async with UsagePolicyProcessor(
-            config({"jwks_url": server.url}), context, remote=QUICK, summary_interval=0.01
-        ) as processor:
-            for token in ("a.b", "c.d", sign(RSA, {"sub": "acme", "exp": 1}, kid="one")):
-                assert user(processor, request(token)) is None
-            await until(lambda: bool(told()))
-            assert user(processor, request("e.f")) is None
-            await until(lambda: len(told()) == 2)
-    first, second = (
-        {key: value for key, value in one.items() if key not in ("log_level", "event")} for one in told()
-    )
-    assert first == {"policy": "chat", "malformed": 2, "expired": 1}
-    assert second == {"policy": "chat", "malformed": 1}
-
-
-def logs_of(event: str, logs: list[Any]) -> Callable[[], list[Any]]:
-    return lambda: [one for one in logs if one["event"] == event]
-
-
-_IO = frozenset({"open", "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "os.listdir"})
-
-
-@contextmanager
-def watched() -> Iterator[list[str]]:
-    """What this thread does to files and sockets during a block."""
-    seen: list[str] = []
-    here, active = threading.get_ident(), [True]
-
-    def hook(event: str, _arguments: Any) -> None:
-        if active and event in _IO and threading.get_ident() == here:
-            seen.append(event)
-
-    sys.addaudithook(hook)  # stays for good, but says nothing once the block is left
-    try:
-        yield seen
-    finally:
-        active.clear()
-
-
-async def test_deciding_does_no_io(server: KeyServer, tmp_path: Path) -> None:
-    """Good, forged, unknown and late tokens are decided, or put off, without a file or a connection."""
-    file = tmp_path / "keys.json"
-    file.write_bytes(key_set(jwk(RSA, "one")))
-    for verify in ({"jwks_url": server.url}, {"jwks_file": str(file)}):
-        async with running(config(verify)) as processor:
-            with watched() as seen:
-                assert user(processor, request(ONE)) == "acme"
-                for token in (sign(OTHER_RSA, {"sub": "x"}, kid="one"), TWO, sign(P256, {"sub": "x"}, "ES256")):
-                    with pytest.raises(Unavailable):
-                        processor.process(request(token), CLOCK.ns())
-                assert user(processor, request("x.y.z")) is None
-            assert seen == []
-            with watched() as seen, (tmp_path / "x").open("w"):
-                pass
-            assert seen == ["open"]
