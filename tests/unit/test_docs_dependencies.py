@@ -8,7 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SECTIONS = ("What an installation needs", "The extra `demo`", "The extra `parquet`", "For development")
+SECTIONS = (
+    "What an installation needs",
+    "The extra `demo`",
+    "The extra `parquet`",
+    "The extra `sdk`",
+    "For development",
+)
 
 
 def name(requirement: str) -> str:
