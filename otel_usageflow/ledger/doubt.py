@@ -29,6 +29,8 @@ class Question:
     known: Known
     candidates: tuple[Candidate, ...]
     suspects: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    apart: frozenset[int] = frozenset()
+    """Candidates that nothing is concluded about: perhaps cancelled, or of another exporter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,11 @@ class Account:
         known = self._meters or {}
         return known.get(event_name) or Meter(event_name, Formula.SUM, active=True)
 
+    @property
+    def meters_known(self) -> bool:
+        """Whether the meters were read since the start: before, nobody knows which keys an event must have."""
+        return self._meters is not None
+
     def event_names_by_meter(self) -> dict[str, str]:
         """Meter id -> event name."""
         return {meter.id: name for name, meter in (self._meters or {}).items()}

@@ -27,7 +27,7 @@ from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
-from otel_usageflow.model.outcome import Accepted, Outcome, Refused
+from otel_usageflow.model.outcome import Accepted, Outcome, Refused, Retry
 from otel_usageflow.model.usage import Reason, Terms, UsageBatch
 
 _log = structlog.get_logger(__name__)
@@ -206,9 +206,11 @@ class StripeMeterExporter:
 
     async def _send(self, event: MeterEvent) -> Outcome:
         assert self._api is not None  # entered before anything is sent
-        meter = self._accounts[event.account].meter(event.event_name)
+        account = self._accounts[event.account]
+        if not account.meters_known:
+            return Retry("its meters could not be read yet", everyone=True)
         try:
-            return Accepted(await self._api.create_meter_event(event, meter))
+            return Accepted(await self._api.create_meter_event(event, account.meter(event.event_name)))
         except StripeFailure as error:
             return outcome_of(error)
 

@@ -88,7 +88,7 @@ class Reports:
     async def _read(self) -> None:
         began = self._now()
         try:
-            await self._read_all()
+            complete = await self._read_all()
         except StripeFailure as error:
             self._failures += 1
             self._tell_failure(error)
@@ -97,9 +97,13 @@ class Reports:
         else:
             if self._failures:
                 _log.info("error_reports_readable_again", account=self._account or "own")
-            self._failures, self._forbidden, self._read_at = 0, False, began
+            self._failures, self._forbidden = 0, False
             soon = self._soon_until is not None and began < self._soon_until
             pause = self._rhythm.reports_soon if soon else self._rhythm.reports_idle
+            if complete:
+                self._read_at = began
+            else:
+                pause = 0.0  # nobody may rest on what is read while the rest waits
         self._next_read = began + pause
 
     def _tell_failure(self, error: BaseException) -> None:
@@ -116,7 +120,8 @@ class Reports:
             _log.warning("error_reports_not_readable", account=self._account or "own", why=explained(error))
         self._forbidden = forbidden
 
-    async def _read_all(self) -> None:
+    async def _read_all(self) -> bool:
+        """Take what is new; False if there is more of it than is taken in one go."""
         now = self._now()
         cursor = await self._ledger.report_cursor(self._account)
         latest = _moment(cursor) if cursor is not None else now
@@ -128,6 +133,7 @@ class Reports:
         for facts in sorted(new, key=lambda event: _moment(event["created"]))[:_MOST_AT_ONCE]:
             await self._take(facts)
         self._seen = {name: created for name, created in self._seen.items() if created >= since}
+        return len(new) <= _MOST_AT_ONCE
 
     async def _take(self, facts: Mapping[str, Any]) -> None:
         if facts.get("data") is None:

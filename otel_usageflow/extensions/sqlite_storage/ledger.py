@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from otel_usageflow.errors import StorageError, Unavailable
 from otel_usageflow.extensions.sqlite_storage.correction.corrections import SqliteCorrections
 from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
@@ -124,12 +125,19 @@ class SqliteLedger:
         await self._run(lambda c: customers.reopen_meter(c, self._names.meter(c, account, event_name)))
 
     async def _look(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        """Read one consistent state of the ledger in a thread; `read` returns no open cursor."""
+        """Read one consistent state of the ledger in a thread; `read` returns no open cursor.
+
+        Raises:
+            Unavailable: it cannot be read now.
+        """
 
         def look() -> T:
-            with closing(open_for_reading(self._directory)) as connection:
-                connection.execute("BEGIN")
-                return read(connection)
+            try:
+                with closing(open_for_reading(self._directory)) as connection:
+                    connection.execute("BEGIN")
+                    return read(connection)
+            except (StorageError, sqlite3.OperationalError) as error:
+                raise Unavailable(f"the ledger cannot be read: {error}") from error
 
         return await asyncio.to_thread(look)
 

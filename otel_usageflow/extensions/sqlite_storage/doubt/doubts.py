@@ -22,8 +22,23 @@ REPORT_MARGIN = 300.0
 _COUNTED = "the meter's summary shows it"
 _NOT_COUNTED = "the meter's summary shows that it is missing"
 _UNNAMED = "one of the errors that Stripe reported without naming the event"
-_OF_PLACE = """account_id = (SELECT account_id FROM accounts WHERE book = ? AND account = ?)
-               AND event_name = ? AND customer = ?"""
+_PERHAPS = (EventState.SENDING, EventState.UNKNOWN)
+# A correction that only waits has changed nothing yet, and one that is told has an event, whose state says all.
+_CHANGING = """
+SELECT 1 FROM adjustments WHERE (state IN ('cancelling', 'unclear') OR settled_at > :young)
+  AND timestamp >= :minute AND timestamp < :end AND event_name = :event_name AND customer = :customer
+  AND account_id = (SELECT account_id FROM accounts WHERE book = :book AND account = :account)
+"""
+# Of all books: two exporters may feed one meter. A cancellation that was left to a person may have got through.
+_EVENTS = """
+SELECT e.event_id, e.state, e.value, e.timestamp, e.payload, e.first_attempt_at, e.settled_at, a.book = :book,
+  EXISTS (SELECT 1 FROM adjustments c WHERE c.corrects = e.event_id AND c.whole AND c.attempts > 0
+          AND c.state = 'by_hand')
+FROM meter_events e JOIN accounts a USING (account_id)
+WHERE e.timestamp >= :minute AND e.timestamp < :end AND e.event_name = :event_name AND e.customer = :customer
+  AND a.account = :account
+ORDER BY e.settled_at, e.event_id
+"""
 _SUSPICIOUS = f"""
 SELECT r.report, r.code, r.validation_start - {REPORT_MARGIN}, r.validation_end + {REPORT_MARGIN} FROM error_reports r
 WHERE r.settled_at IS NULL AND r.errors > r.samples + r.found AND r.event_name IN ('', ?)
@@ -80,36 +95,37 @@ def suspected(connection: sqlite3.Connection, book: str, account: str, report: O
 
 def question(connection: sqlite3.Connection, book: str, place: Place, now: float, delay: float) -> Question | None:
     """What to ask about a place; None while something of it is under way, or younger than `delay` seconds."""
-    who = (book, place.account, place.event_name, place.customer)
-    changing = connection.execute(
-        f"SELECT 1 FROM adjustments WHERE {_OF_PLACE} AND (settled_at IS NULL OR settled_at > ?)", (*who, now - delay)
-    ).fetchone()
-    if changing is not None:
+    asked = {**place._asdict(), "end": place.minute + MINUTE, "book": book, "young": now - delay}
+    if connection.execute(_CHANGING, asked).fetchone() is not None:
         return None
     reports = connection.execute(_SUSPICIOUS, (place.event_name, book, place.account)).fetchall()
-    rows = connection.execute(
-        f"""SELECT event_id, state, value, timestamp, payload, first_attempt_at, settled_at FROM meter_events
-            WHERE timestamp >= ? AND timestamp < ? AND {_OF_PLACE} ORDER BY settled_at, event_id""",
-        (place.minute, place.minute + MINUTE, *who),
-    ).fetchall()
     known: list[tuple[int, Quantity]] = []
     candidates: list[Candidate] = []
     suspects: dict[int, tuple[str, str]] = {}
-    for event_id, number, text, timestamp, payload, begun_at, settled_at in rows:
-        state = EventState(number)
-        if state in UNSETTLED or (settled_at or 0) > now - delay:
+    apart: set[int] = set()
+    for event_id, number, text, timestamp, payload, begun_at, settled_at, ours, left_open in connection.execute(
+        _EVENTS, asked
+    ).fetchall():
+        state, value = EventState(number), amount.normal(Decimal(text))
+        if (state in UNSETTLED and ours) or (settled_at or 0) > now - delay:
             return None
-        value = amount.normal(Decimal(text))
         suspicion = None
-        if state is EventState.ACCEPTED:
+        if state is EventState.ACCEPTED and ours:
             suspicion = next((r for r in reports if (begun_at or 0) <= r[3] and (settled_at or 0) >= r[2]), None)
         if suspicion is not None:
             suspects[event_id] = (str(suspicion[0]), str(suspicion[1]))
-        if state is EventState.UNKNOWN or suspicion is not None:
-            candidates.append(Candidate(event_id, value, timestamp, f"{state.name} {payload}"))
+        elif (state is EventState.ACCEPTED and left_open) or (state in _PERHAPS and not ours):
+            apart.add(event_id)
         elif state is EventState.ACCEPTED:
             known.append((timestamp, value))
-    return Question(place, known_of(known), tuple(candidates), suspects) if candidates else None
+            continue
+        elif state is not EventState.UNKNOWN:
+            continue
+        kind = f"apart {event_id}" if event_id in apart else f"{state.name} {payload}"
+        candidates.append(Candidate(event_id, value, timestamp, kind))
+    if len(candidates) == len(apart):
+        return None
+    return Question(place, known_of(known), tuple(candidates), suspects, frozenset(apart))
 
 
 def conclude(
@@ -124,6 +140,9 @@ def conclude(
     """Write down what a summary has shown; None, and nothing is written, if the place has changed meanwhile."""
     if question(connection, book, asked.place, now, delay) != asked:
         return None
+    (pruned_to,) = connection.execute("SELECT pruned_to FROM ledger").fetchone()
+    if asked.place.minute < pruned_to:
+        verdict = {}  # what else was counted in that minute may not be known any more
     evidence = {
         "summary": amount.plain(reported),
         "known": amount.plain(asked.known.total),
@@ -134,6 +153,8 @@ def conclude(
     done: dict[str, list[str]] = {"counted": [], "resent": [], "too_old": [], "rejected": [], "open": []}
     for candidate in asked.candidates:
         event_id, counted = candidate.event_id, verdict.get(candidate.event_id)
+        if event_id in asked.apart:
+            continue
         name = _identifier(connection, event_id)
         suspicion = asked.suspects.get(event_id)
         if counted is None:

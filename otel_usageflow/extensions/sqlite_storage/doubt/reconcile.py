@@ -21,8 +21,9 @@ _ONLY = """(:account IS NULL OR a.account = :account) AND (:event_name IS NULL O
 _AMONG = """(:among IS NULL OR
              json_array(a.account, e.event_name, e.customer) IN (SELECT value FROM json_each(:among)))"""
 _MENDING = "EXISTS (SELECT 1 FROM adjustments m WHERE m.event_id = e.event_id AND m.origin = 'reconcile')"
-_CANCELLING = """EXISTS (SELECT 1 FROM adjustments c WHERE c.corrects = e.event_id
-                         AND c.state IN ('cancelling', 'unclear'))"""
+# What was left to a person after an attempt to cancel may have been cancelled all the same.
+_CANCELLING = """EXISTS (SELECT 1 FROM adjustments c WHERE c.corrects = e.event_id AND c.whole
+                         AND (c.state IN ('cancelling', 'unclear') OR c.state = 'by_hand' AND c.attempts > 0))"""
 # An event that was refused, given back or not sent yet says nothing about how far Stripe's summaries are.
 _CHANGED = "CASE WHEN e.state IN (2, 7) THEN e.settled_at WHEN e.state = 1 THEN e.first_attempt_at ELSE 0 END"
 

@@ -29,13 +29,16 @@ _OF_METER = f"{_HELD} SELECT series_id FROM held JOIN series USING (series_id) W
 _UNFINISHED = """
 SELECT DISTINCT a.account, m.event_name, s.metadata_field
 FROM (SELECT DISTINCT series_id FROM open_windows UNION SELECT DISTINCT series_id FROM held_windows)
-JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id) WHERE a.book = ?
+JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id) WHERE a.book = :book
 UNION
 SELECT DISTINCT a.account, e.event_name, ''
-FROM meter_events e JOIN accounts a USING (account_id) WHERE e.state IN (0, 1) AND a.book = ?
+FROM meter_events e JOIN accounts a USING (account_id) WHERE e.state IN (0, 1) AND a.book = :book
+UNION
+SELECT DISTINCT a.account, e.event_name, ''
+FROM meter_events e JOIN accounts a USING (account_id) WHERE e.state IN (3, 4) AND a.book = :book
 UNION
 SELECT DISTINCT a.account, c.event_name, ''
-FROM adjustments c JOIN accounts a USING (account_id) WHERE c.settled_at IS NULL AND a.book = ?
+FROM adjustments c JOIN accounts a USING (account_id) WHERE c.settled_at IS NULL AND a.book = :book
 """
 
 
@@ -119,8 +122,8 @@ def waiting(connection: sqlite3.Connection, book: str, reasons: Sequence[Reason]
 
 
 def unfinished(connection: sqlite3.Connection, book: str) -> list[Terms]:
-    """The terms of usage that is not in a meter event yet."""
-    rows = connection.execute(_UNFINISHED, (book, book, book))
+    """The terms of usage that is not in a meter event yet, and of events that may be sent again."""
+    rows = connection.execute(_UNFINISHED, {"book": book})
     return [Terms("", event_name, field or None, account or None) for account, event_name, field in rows]
 
 

@@ -1,0 +1,233 @@
+"""Rules between two parts of the ledger: what one leaves open, another must neither wait for nor guess about."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from billing import CHAT, batch, billing, record, total
+from ledgers import Book, book
+from looking_back import HOUR, RHYTHM, clock_of, command, rows, states
+from pruning import prune
+
+from otel_usageflow.exporters.stripe_meter.reports import Reports
+from otel_usageflow.extensions.sqlite_storage.correction import corrections
+from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asker
+from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.file import transaction
+from otel_usageflow.ledger.charge import DAY
+from otel_usageflow.ledger.correction import CorrectionState
+from otel_usageflow.ledger.doubt import ErrorReport, Place, Read
+from otel_usageflow.ledger.freeze import Formula
+from otel_usageflow.ledger.judge import judge
+from otel_usageflow.model.meter_event import MeterEvent
+from otel_usageflow.model.outcome import Accepted, Retry
+from otel_usageflow.testing.stripe import Fault, StripeDouble
+
+EVENTS = "/v1/billing/meter_events"
+ALONE: dict[str, Any] = {"reconcile": {"interval": "0s"}}
+START = 1_700_000_000 // DAY * DAY
+MINUTE = START // 60 * 60
+ACME = Place("", "api_request", "cus_1", MINUTE)
+
+
+async def _event(open_book: Book, at: float, quantity: int) -> MeterEvent:
+    await open_book.commit(batch(record("acme", at=at, quantity=quantity)), at + 1)
+    (event,) = await open_book.freeze(at + 100)
+    await open_book.ledger.begin([event], at + 100)
+    return event
+
+
+async def _accepted(open_book: Book, at: float, quantity: int) -> MeterEvent:
+    event = await _event(open_book, at, quantity)
+    await open_book.ledger.settle(event, Accepted(), at + 101)
+    return event
+
+
+async def _unknown(open_book: Book, at: float, quantity: int) -> MeterEvent:
+    event = await _event(open_book, at, quantity)
+    await open_book.ledger.settle(event, Retry("reset", uncertain=True), at + 101)
+    await open_book.ledger.expire(event, at + 102)
+    return event
+
+
+async def _settle(open_book: Book, reported: int, now: float) -> list[str]:
+    """Settle what is in doubt by a summary; the states afterwards."""
+    asked = await open_book.ledger.doubts.question(ACME, now, HOUR)
+    if asked is not None:
+        verdict = judge(Decimal(reported), Formula.SUM, asked.known, asked.candidates)
+        await open_book.ledger.doubts.conclude(asked, verdict, Decimal(reported), now, HOUR)
+    return states(open_book.directory)
+
+
+async def test_the_event_of_a_correction_can_be_of_unknown_outcome(tmp_path: Path) -> None:
+    """Its outcome is found out like any other; correction and event do not wait for each other."""
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request")
+        customer = stripe.add_customer({"account_id": "acme"})
+        async with billing(tmp_path, stripe, clock=clock_of(stripe), rhythm=RHYTHM, **ALONE) as running:
+            await running.bill(record(quantity=7))
+            await stripe.wait_until(lambda: states(tmp_path) == ["ACCEPTED"])
+            stripe.fault(EVENTS, Fault.RESET_AFTER, times=1)
+            outage = stripe.fault(EVENTS, Fault.RESET_BEFORE, times=None)
+            asker = Asker("tester", "a test", time.time())
+            name = stripe.accepted[0].identifier
+            await asyncio.to_thread(Adjustments(tmp_path).correct_event, name, -3, asker)
+            await stripe.wait_until(lambda: outage.fired >= 2)
+            stripe.clock.advance(30 * HOUR)
+            await stripe.wait_until(lambda: states(tmp_path) == ["ACCEPTED", "UNKNOWN"])
+            stripe.clear_faults()
+            stripe.clock.advance(2 * HOUR)
+            await stripe.wait_until(lambda: states(tmp_path) == ["ACCEPTED", "ACCEPTED"])
+            await stripe.wait_until(lambda: Adjustments(tmp_path).listed()[0].state is CorrectionState.BILLED)
+        assert total(stripe, customer) == 4
+
+
+async def test_a_cancellation_that_stayed_unclear_makes_nothing_else_certain(tmp_path: Path) -> None:
+    """Stripe counted one of two equal amounts; whether the other was cancelled nobody knows, so nothing is resent."""
+    async with book(tmp_path, window=1) as open_book:
+        await open_book.list_customers({"acme": "cus_1"})
+        cancelled = await _accepted(open_book, MINUTE + 1, 5)
+        await _unknown(open_book, MINUTE + 3, 5)
+        asker = Asker("tester", "a test", MINUTE + 200)
+        adjustments = Adjustments(tmp_path)
+        asked = await asyncio.to_thread(adjustments.correct_event, cancelled.identifier, None, asker)
+        (number,) = asked.numbers
+        with command(tmp_path) as connection, transaction(connection):
+            assert corrections.begin_cancel(connection, number, MINUTE + 201)
+            corrections.become(connection, number, CorrectionState.UNCLEAR, "no answer", MINUTE + 2 * DAY)
+            corrections.become(connection, number, CorrectionState.BY_HAND, "look first", MINUTE + 4 * DAY)
+        assert await _settle(open_book, 5, MINUTE + 5 * DAY) == ["ACCEPTED", "UNKNOWN"]
+        assert await _settle(open_book, 10, MINUTE + 5 * DAY) == ["ACCEPTED", "ACCEPTED"]
+
+
+async def test_usage_of_another_exporter_explains_nothing(tmp_path: Path) -> None:
+    """What another exporter's book has told the same customer and meter is known, not taken for the event's own."""
+    async with book(tmp_path, window=1) as one:
+        other = Book(one.storage.ledger("other test", 1), one.storage, tmp_path)
+        for made in (one, other):
+            await made.list_customers({"acme": "cus_1"})
+        await _unknown(one, MINUTE + 1, 5)
+        await _accepted(other, MINUTE + 2, 5)
+        assert await _settle(one, 5, MINUTE + DAY) == ["FROZEN", "ACCEPTED"]
+
+
+class ManyReports:
+    """A Stripe with many reports, and a ledger that takes them."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.taken: list[str] = []
+
+    async def error_reports(self, _account: str, _since: str) -> AsyncIterator[list[Mapping[str, Any]]]:
+        """All of them, each time."""
+        reason = {"error_count": 0, "error_types": []}
+        data = {
+            "validation_start": "2026-01-01T00:00:00Z",
+            "validation_end": "2026-01-01T00:00:10Z",
+            "reason": reason,
+        }
+        yield [
+            {"id": f"evt_{number}", "created": f"2026-01-01T00:{number // 60:02}:{number % 60:02}Z", "data": data}
+            for number in range(self.number)
+        ]
+
+    async def report_cursor(self, _account: str) -> str | None:
+        """From the beginning."""
+        return "2026-01-01T00:00:00Z"
+
+    async def take_reports(self, _account: str, _found: list[ErrorReport], created: str, _now: float) -> Read:
+        """Take one."""
+        self.taken.append(created)
+        return Read()
+
+    async def apply_reports(self, _account: str, _now: float) -> tuple[list[Any], bool]:
+        """Nothing to apply."""
+        return [], False
+
+
+async def test_reports_are_read_when_all_are_read() -> None:
+    """While more reports wait than are taken in one go, nothing rests on them; and the rest is read at once."""
+    now, many = [1_767_226_000.0], ManyReports(450)
+    reports = Reports(many, many, "", dict, lambda: 0, lambda: now[0], RHYTHM)  # type: ignore[arg-type]
+    seen: list[tuple[bool, int]] = []
+    following = asyncio.create_task(reports.follow())
+    async with asyncio.timeout(5):
+        while not reports.are_read():
+            await asyncio.sleep(0)
+            seen.append((reports.are_read(), len(many.taken)))
+    following.cancel()
+    assert len(many.taken) == 450
+
+
+async def test_what_an_account_has_open_is_settled_though_no_policy_names_it(tmp_path: Path) -> None:
+    """A policy moved to another account: what may not have been counted in the old one is found out and sent."""
+    async with StripeDouble() as stripe:
+        for account in ("acct_1", "acct_2"):
+            stripe.add_meter("api_request", account=account)
+            stripe.add_customer({"account_id": "acme"}, account=account)
+        before, after = (replace(CHAT, account=account) for account in ("acct_1", "acct_2"))
+        async with billing(tmp_path, stripe, (before,), clock=clock_of(stripe), rhythm=RHYTHM, **ALONE) as running:
+            stripe.fault(EVENTS, Fault.RESET_BEFORE, times=None)
+            await running.bill(record(quantity=7, terms=before))
+            await stripe.wait_until(lambda: states(tmp_path) == ["SENDING"])
+            stripe.clock.advance(30 * HOUR)
+            await stripe.wait_until(lambda: states(tmp_path) == ["UNKNOWN"])
+        stripe.clear_faults()
+        async with billing(tmp_path, stripe, (after,), clock=clock_of(stripe), rhythm=RHYTHM, **ALONE):
+            stripe.clock.advance(2 * HOUR)
+            await stripe.wait_until(lambda: states(tmp_path) == ["ACCEPTED"])
+        assert [event.value_text for event in stripe.accepted] == ["7"]
+
+
+async def test_pruning_makes_nothing_certain(tmp_path: Path) -> None:
+    """What explained a summary is pruned; then the summary decides nothing any more about what is still in doubt."""
+    async with book(tmp_path, window=1) as open_book:
+        await open_book.list_customers({"acme": "cus_1"})
+        await _accepted(open_book, MINUTE + 1, 4)
+        await _unknown(open_book, MINUTE + 3, 9)
+        later = MINUTE + 20 * DAY
+        await open_book.commit(batch(record("acme", at=later)), later)
+        # Stripe has 13: 4 of ours and 9 of another program.
+        assert await prune(open_book, later, retention=5 * DAY)
+        assert rows(tmp_path, "SELECT count(*) FROM meter_events WHERE state = 2") == [(0,)]
+        for reported in (9, 4, 0):
+            assert await _settle(open_book, reported, later) == ["UNKNOWN"]
+
+
+async def test_a_ledger_that_cannot_be_read_for_a_moment_stops_nothing(tmp_path: Path) -> None:
+    """What only looks waits and looks again; the exporter goes on."""
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request")
+        customer = stripe.add_customer({"account_id": "acme"})
+        async with billing(tmp_path, stripe, clock=clock_of(stripe), rhythm=RHYTHM, **ALONE) as running:
+            watching = asyncio.create_task(running.exporter.watch())
+            (tmp_path / "ledger.db").rename(tmp_path / "elsewhere.db")
+            done, _ = await asyncio.wait([watching], timeout=0.5)
+            (tmp_path / "elsewhere.db").rename(tmp_path / "ledger.db")
+            assert not done, watching.exception()
+            await running.bill(record(quantity=7))
+            await stripe.wait_until(lambda: total(stripe, customer) == 7)
+            watching.cancel()
+
+
+async def test_nothing_is_sent_to_a_meter_that_is_not_known_yet(tmp_path: Path) -> None:
+    """After a start without an answer about the meters, events wait: their keys are the meter's to name."""
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request", customer_key="who", value_key="much")
+        customer = stripe.add_customer({"account_id": "acme"})
+        async with billing(tmp_path, stripe, **ALONE) as running:
+            outage = stripe.fault(EVENTS, Fault.RESET_BEFORE, times=None)
+            await running.bill(record(quantity=7))
+            await stripe.wait_until(lambda: outage.fired >= 1)
+        stripe.clear_faults()
+        meters = stripe.fault("/v1/billing/meters", Fault.UNAVAILABLE, times=None)
+        async with billing(tmp_path, stripe, **ALONE):
+            await stripe.wait_until(lambda: meters.fired >= 3)
+            assert states(tmp_path) == ["SENDING"]
+            stripe.clear_faults()
+            await stripe.wait_until(lambda: states(tmp_path) == ["ACCEPTED"])
+        assert total(stripe, customer) == 7
