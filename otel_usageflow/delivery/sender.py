@@ -256,7 +256,10 @@ class Sender:
             return
         began_at = delivery.clock()
         try:
-            outcome = await delivery.send(event)
+            if too_old_to_resend(event, delivery.wall()):  # the machine slept while this waited for its turn
+                outcome: Outcome = Retry("it may have been counted too long ago", uncertain=True)
+            else:
+                outcome = await delivery.send(event)
         except Exception as error:  # noqa: BLE001  (a lane must not wait for ever because of a bug)
             _log.exception("attempt_crashed", identifier=event.identifier)
             outcome = Retry(f"{type(error).__name__}: {error}", uncertain=True)

@@ -17,6 +17,7 @@ from otel_usageflow.testing.stripe import Fault, RateLimits, Settings, StripeDou
 EVENTS = "/v1/billing/meter_events"
 OPEN = """SELECT 1 FROM error_reports WHERE settled_at IS NULL
           UNION ALL SELECT 1 FROM error_samples WHERE settled_at IS NULL"""
+UNDER_WAY = "SELECT 1 FROM meter_events WHERE state = 1 AND first_attempt_at <= ?"
 DIRECT = Terms(policy="direct", event_name="api_request", metadata_field=None)
 FAULTS = (Fault.RESET_AFTER, Fault.RESET_BEFORE, Fault.ERROR_AFTER, Fault.ERROR_BEFORE, Fault.ERROR_STORED)
 
@@ -51,7 +52,10 @@ async def test_everything_is_billed_once_or_kept_aside(tmp_path: Path, seed: int
             down[0].times = 3
             await bill(10)
             await stripe.wait_until(lambda: down[1].fired >= 2)
+            began = stripe.clock.now()
             stripe.clock.advance(30 * HOUR)
+            # What was under way while the clock moved would be a resend after 30 hours, as no sender makes.
+            await stripe.wait_until(lambda: not rows(tmp_path, UNDER_WAY, began))
             stripe.clear_faults()
             await bill(10)
             await stripe.wait_until(lambda: len(states(tmp_path)) == 45 and _still(tmp_path), timeout=30)

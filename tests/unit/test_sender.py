@@ -160,6 +160,23 @@ async def test_an_outage_of_more_than_a_day_ends(tmp_path: Path) -> None:
         assert open_book.standings() == {("acme", "unknown", None): (1, "1"), ("acme", "billed", None): (1, "1")}
 
 
+async def test_a_machine_that_slept_while_an_attempt_waited_does_not_send_it(tmp_path: Path) -> None:
+    """The day may pass between the beginning of an attempt and its turn: it is looked at once more then."""
+    async with book(tmp_path) as open_book:
+        await _uncertain_event(open_book, NOON + 20)
+        world = World(open_book, answer=lambda _: Retry("reset", uncertain=True), calls=1)
+
+        async def begun_again() -> bool:
+            return any(event.attempts == 3 for event in await open_book.ledger.unsettled(0, 1))
+
+        async with world.running():
+            await world.until(begun_again)
+            world.wall = NOON + 30 * HOUR
+            await world.until(world.settled)
+        assert len(world.sent) == 1
+        assert open_book.standings() == {("acme", "unknown", None): (1, "1")}
+
+
 async def test_the_day_is_counted_from_the_first_attempt(tmp_path: Path) -> None:
     """Later attempts do not make it younger: what failed an hour ago was first tried a day ago."""
     async with book(tmp_path) as open_book:
