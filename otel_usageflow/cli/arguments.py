@@ -40,6 +40,21 @@ def add_config_arguments(parser: argparse.ArgumentParser, *, of_root: bool = Fal
     )
 
 
+def parse_trace_id(text: str, option: str) -> bytes:
+    """Read a trace id, 16 bytes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        trace_id = bytes.fromhex(text)
+    except ValueError:
+        trace_id = b""
+    if len(trace_id) != 16:
+        raise UsageError(f"{option}: {text!r} is no trace id; it has 32 hexadecimal digits")
+    return trace_id
+
+
 def load_config(arguments: argparse.Namespace, *, need_secrets: bool = True) -> "Config":
     """The configuration that the arguments name.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from otel_usageflow.cli.arguments import add_config_arguments
+from otel_usageflow.cli.arguments import add_config_arguments, parse_trace_id
 from otel_usageflow.cli.ledgers import readers
 from otel_usageflow.errors import UsageError
 
@@ -47,17 +47,7 @@ def command(arguments: argparse.Namespace) -> int:
         raise UsageError("explain: give a TRACE_ID, or --event IDENTIFIER")
     if arguments.event is not None:
         return _explain_event(arguments)
-    return _explain_trace(arguments, _trace_id(arguments.trace_id))
-
-
-def _trace_id(text: str) -> bytes:
-    try:
-        trace_id = bytes.fromhex(text)
-    except ValueError:
-        trace_id = b""
-    if len(trace_id) != 16:
-        raise UsageError(f"explain: {text!r} is no trace id; it has 32 hexadecimal digits")
-    return trace_id
+    return _explain_trace(arguments, parse_trace_id(arguments.trace_id, "explain"))
 
 
 def _explain_trace(arguments: argparse.Namespace, trace_id: bytes) -> int:

@@ -5,7 +5,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli import quarantine_change, quarantine_list
-from otel_usageflow.cli.arguments import Parser, add_config_arguments
+from otel_usageflow.cli.arguments import Parser, add_config_arguments, parse_trace_id
 from otel_usageflow.cli.ledgers import directories
 from otel_usageflow.cli.moments import parse_moment
 from otel_usageflow.errors import UsageError
@@ -171,7 +171,7 @@ def _filters(arguments: argparse.Namespace) -> "Filters":
         since=parse_moment(arguments.since, "--since") if arguments.since else None,
         until=parse_moment(arguments.until, "--until") if arguments.until else None,
         identifier=arguments.identifier,
-        trace_id=_trace_id(arguments.trace) if arguments.trace is not None else None,
+        trace_id=parse_trace_id(arguments.trace, "--trace") if arguments.trace is not None else None,
     )
 
 
@@ -182,16 +182,6 @@ def _asked(arguments: argparse.Namespace, *more: str) -> dict[str, object]:
         *more,
     )  # fmt: skip
     return {name: value for name in names if (value := getattr(arguments, name)) not in (None, [], False)}
-
-
-def _trace_id(text: str) -> bytes:
-    try:
-        trace_id = bytes.fromhex(text)
-    except ValueError:
-        trace_id = b""
-    if len(trace_id) != 16:
-        raise UsageError(f"--trace: {text!r} is no trace id; it has 32 hexadecimal digits")
-    return trace_id
 
 
 def _user(text: str | None) -> str | None:

@@ -9,12 +9,12 @@ import pytest
 from billing import batch, record
 from days import counted_by_day, kept_by_day
 from ledgers import METER, Book, book
+from old_ledgers import as_version_1
 
 from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
 from otel_usageflow.extensions.sqlite_storage.flow import event_steps
 from otel_usageflow.extensions.sqlite_storage.migration import migrate
-from otel_usageflow.extensions.sqlite_storage.schema import MIGRATIONS
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.states import EventStep
 from otel_usageflow.model.outcome import Accepted, Refused
@@ -98,26 +98,8 @@ async def test_an_older_ledger_gets_its_sums(tmp_path: Path) -> None:
     async with book(tmp_path) as open_book:
         await _various(open_book)
     kept = kept_by_day(tmp_path)
-    _as_version_1(tmp_path / "ledger.db")
+    as_version_1(tmp_path / "ledger.db")
     with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as connection:
         exact.register(connection)
         migrate(connection, "unused")
     assert kept_by_day(tmp_path) == kept == counted_by_day(tmp_path)
-
-
-def _as_version_1(path: Path) -> None:
-    """Put the rows into a ledger of the first schema."""
-    old = path.with_name("old.db")
-    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
-        for statement in MIGRATIONS[0].split(";\n"):
-            connection.execute(statement)
-        connection.execute("ATTACH ? AS new", (str(path),))
-        tables = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
-        for (table,) in tables:
-            names = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
-            connection.execute(f"INSERT INTO main.{table} SELECT {', '.join(names)} FROM new.{table}")
-        connection.execute(f"PRAGMA application_id = {connection.execute('PRAGMA new.application_id').fetchone()[0]}")
-        connection.execute("PRAGMA user_version = 1")
-    for file in path.parent.glob("ledger.db*"):
-        file.unlink()
-    old.rename(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from billing import batch, record
+from ledger_config import configuration
 from ledgers import METER, book
 from pruning import prune
 
@@ -19,23 +20,6 @@ from otel_usageflow.model.outcome import Accepted, Refused, Retry
 from otel_usageflow.model.usage import Reason
 
 NOON = 1_700_000_000 - 1_700_000_000 % 60
-
-CONFIG = """
-receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:0"}}}}}}}}
-processors:
-  usage_policy:
-    policies:
-      - name: chat
-        endpoint: POST /v1/chat
-        user: {{header: x-account-id}}
-        customer: {{metadata_field: account_id}}
-        event_name: api_request
-exporters: {{debug: {{}}}}
-extensions: {{sqlite_storage: {{directory: "{directory}"}}}}
-service:
-  extensions: [sqlite_storage]
-  pipelines: {{traces: {{receivers: [otlp], processors: [usage_policy], exporters: [debug]}}}}
-"""
 
 
 async def _billed(directory: Path, one_by_one: bool = False) -> tuple[str, list[str]]:
@@ -112,8 +96,7 @@ async def test_what_is_not_billed_says_why(tmp_path: Path) -> None:
 async def test_the_command_prints_both_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`explain TRACE_ID` and `explain --event` answer in text and in JSON."""
     identifier, (trace, _) = await _billed(tmp_path / "ledger")
-    config = tmp_path / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    config = configuration(tmp_path / "ledger")
     explain = ["explain", "--config", str(config)]
     assert main([*explain, trace]) == 0
     text = capsys.readouterr().out
@@ -131,8 +114,7 @@ async def test_the_command_prints_both_ways(tmp_path: Path, capsys: pytest.Captu
 async def test_the_command_says_what_it_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Unknown traces, unknown events and things that are no trace id have messages, and status 1."""
     await _billed(tmp_path / "ledger")
-    config = tmp_path / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    config = configuration(tmp_path / "ledger")
     explain = ["explain", "--config", str(config)]
     for arguments, message in (
         (["00" * 15 + "ff"], "knows of no usage in trace"),
@@ -178,8 +160,7 @@ async def test_the_whole_story_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     assert [one.trace_id for one in of_first[1]] == [usage.trace_id.hex()]
     assert of_second is not None
     assert of_second[0].identifier == name
-    config = tmp_path / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    config = configuration(tmp_path / "ledger")
     capsys.readouterr()
     assert main(["explain", "--config", str(config), usage.trace_id.hex()]) == 0
     text = capsys.readouterr().out
@@ -193,7 +174,6 @@ async def test_what_is_pruned_is_called_pruned(tmp_path: Path, capsys: pytest.Ca
     async with book(tmp_path / "ledger") as open_book:
         await open_book.commit(batch(record(at=NOON + 40 * DAY)), NOON + 40 * DAY)
         await prune(open_book, NOON + 40 * DAY)
-    config = tmp_path / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    config = configuration(tmp_path / "ledger")
     assert main(["explain", "--config", str(config), "00" * 15 + "ff"]) == 1
     assert "settled usage of before 2023-11-19T00:00:00.000Z is pruned" in capsys.readouterr().err

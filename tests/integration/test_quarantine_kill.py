@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from billing import CHAT, batch, record
+from ledger_config import configuration
 from ledgers import book
-from quarantine_command import configuration, nothing_is_wrong, quarantine
+from quarantine_command import nothing_is_wrong, quarantine
 
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.model.crash_point import RELEASE_POINTS

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from billing import CHAT, batch, record
+from ledger_config import configuration
 from ledgers import METER, Book, book
 
 from otel_usageflow.cli import main
@@ -26,23 +27,6 @@ from otel_usageflow.model.usage import Reason, Terms
 DAY = 86_400
 START = 1_700_000_000 - 1_700_000_000 % DAY
 TOKENS = Terms("tokens", "tokens", "account_id")
-
-CONFIG = """
-receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:0"}}}}}}}}
-processors:
-  usage_policy:
-    policies:
-      - name: chat
-        endpoint: POST /v1/chat
-        user: {{header: x-account-id}}
-        customer: {{metadata_field: account_id}}
-        event_name: api_request
-exporters: {{debug: {{}}}}
-extensions: {{sqlite_storage: {{directory: "{directory}"}}}}
-service:
-  extensions: [sqlite_storage]
-  pipelines: {{traces: {{receivers: [otlp], processors: [usage_policy], exporters: [debug]}}}}
-"""
 
 
 async def _settle(open_book: Book, now: float, refused: str = "") -> None:
@@ -135,8 +119,7 @@ async def test_sums_may_be_larger_than_64_bits(tmp_path: Path) -> None:
 
 
 def _run(capsys: pytest.CaptureFixture[str], directory: Path, *arguments: str) -> str:
-    config = directory.parent / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=directory))
+    config = configuration(directory)
     capsys.readouterr()  # the log of what was done before
     assert main(["usage", "--config", str(config), *arguments]) == 0
     return capsys.readouterr().out
@@ -169,8 +152,7 @@ async def test_the_command_knows_what_it_cannot_sum_by(tmp_path: Path, capsys: p
     """A word that is none of the four is named."""
     async with book(tmp_path / "ledger"):
         pass
-    config = tmp_path / "usageflow.yaml"
-    config.write_text(CONFIG.format(directory=tmp_path / "ledger"))
+    config = configuration(tmp_path / "ledger")
     assert main(["usage", "--config", str(config), "--by", "month"]) == 1
     assert "no 'month'; write any of day, event, user, customer" in capsys.readouterr().err
 
