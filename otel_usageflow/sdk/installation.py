@@ -179,12 +179,22 @@ def _around(app: Any, kind: str | None) -> _Around:
 
 
 def _starlette(app: Any, asgi: Callable[[Any], Any], _wsgi: object) -> Any:
-    """Around the whole stack, which is built at the first request."""
+    """Around all that is within the outermost middleware of the stack, which is built at the first request.
+
+    The outermost one stays what it is: instrumentations look for Starlette's `ServerErrorMiddleware` there.
+    """
+
+    def around(stack: Any) -> Any:
+        if not hasattr(stack, "app"):
+            return asgi(stack)
+        stack.app = asgi(stack.app)
+        return stack
+
     if app.middleware_stack is not None:
-        app.middleware_stack = asgi(app.middleware_stack)
+        app.middleware_stack = around(app.middleware_stack)
     else:
         build = app.build_middleware_stack
-        app.build_middleware_stack = lambda: asgi(build())
+        app.build_middleware_stack = lambda: around(build())
     return app
 
 

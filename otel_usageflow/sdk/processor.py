@@ -127,6 +127,9 @@ class BillingSpanProcessor(SpanProcessor):
 
     def _put(self, visit: Visit, *, attributes: Mapping[str, Any], **span: Any) -> None:
         left, weight = self._privacy.attributes(attributes)
+        if visit.request is not None:
+            # As the client sent it. Instrumentations leave it out, decode it, or lose the prefix of a mounted app.
+            left["url.path"] = visit.request.path
         left |= visit.added()
         user = self._user_of(visit, attributes)
         if user is not None:

@@ -86,16 +86,21 @@ class Request(ABC):
 
 
 class AsgiRequest(Request):
-    """A request by its ASGI scope."""
+    """A request by its ASGI scope. Method and path are read before the app, which may write others there."""
+
+    def __init__(self, raw: MutableMapping[str, Any]) -> None:
+        super().__init__(raw)
+        self._method = raw.get("method", "GET")  # a WebSocket's handshake is a GET
+        self._paths = raw.get("raw_path"), raw["path"]
 
     @property
     def method(self) -> str:
-        return str(self.raw.get("method", "GET"))  # a WebSocket's handshake is a GET
+        return str(self._method)
 
     @property
     def path(self) -> str:
-        raw = self.raw.get("raw_path")
-        return raw.decode("latin-1").partition("?")[0] if raw else quote(self.raw["path"], safe=_SAFE)
+        raw, decoded = self._paths
+        return raw.decode("latin-1").partition("?")[0] if raw else quote(decoded, safe=_SAFE)
 
     @property
     def query_string(self) -> str:
@@ -120,19 +125,24 @@ class AsgiRequest(Request):
 
 
 class WsgiRequest(Request):
-    """A request by its WSGI environ."""
+    """A request by its WSGI environ. Method and path are read before the app, which may write others there."""
+
+    def __init__(self, raw: MutableMapping[str, Any]) -> None:
+        super().__init__(raw)
+        self._method = raw.get("REQUEST_METHOD", "")
+        self._paths = raw.get("RAW_URI") or raw.get("REQUEST_URI"), raw.get("SCRIPT_NAME"), raw.get("PATH_INFO")
 
     @property
     def method(self) -> str:
-        return str(self.raw["REQUEST_METHOD"])
+        return str(self._method)
 
     @property
     def path(self) -> str:
-        raw = self.raw.get("RAW_URI") or self.raw.get("REQUEST_URI")
+        raw, mounted, decoded = self._paths
         if raw and raw.startswith("/"):
             return str(raw).partition("?")[0]
-        decoded = self.raw.get("SCRIPT_NAME", "") + self.raw.get("PATH_INFO", "")
-        return quote(decoded.encode("latin-1"), safe=_SAFE)  # one character a byte: PEP 3333
+        whole = f"{mounted or ''}{decoded or ''}"
+        return quote(whole.encode("latin-1"), safe=_SAFE)  # one character a byte: PEP 3333
 
     @property
     def query_string(self) -> str:

@@ -26,8 +26,12 @@ def call_asgi(app: Any, path: str, method: str = "GET", query: str = "", headers
         "server": ("127.0.0.1", 8000),
     }
 
+    messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        if not messages:
+            await asyncio.Event().wait()  # the client stays
+        return messages.pop()
 
     async def send(message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":

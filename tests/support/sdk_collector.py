@@ -1,9 +1,10 @@
 """A small OTLP/HTTP receiver on a real port for the SDK's tests: answers as it is told, and keeps what it took."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -69,6 +70,7 @@ def attributes(span: Span) -> dict[str, Any]:
 def collector(port: int = 0, state: Collector | None = None) -> Iterator[Collector]:
     """Run one; `state` goes on where another one ended."""
     kept = state or Collector()
+    connections: list[socket.socket] = []
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -100,6 +102,10 @@ def collector(port: int = 0, state: Collector | None = None) -> Iterator[Collect
         daemon_threads = True
         block_on_close = False
 
+        def process_request(self, request: Any, client_address: Any) -> None:
+            connections.append(request)
+            super().process_request(request, client_address)
+
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that went away is no news."""
 
@@ -112,6 +118,9 @@ def collector(port: int = 0, state: Collector | None = None) -> Iterator[Collect
     finally:
         server.shutdown()
         server.server_close()
+        for connection in connections:  # a process that dies takes those along that were kept open
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 

@@ -58,7 +58,7 @@ def test_retry_after_is_read(header: str | None, seconds: float | None) -> None:
 
 @given(st.integers(1, 10_000), st.none() | st.floats(0, 1e9), st.floats(0, 1))
 def test_a_pause_is_bounded(attempt: int, asked: float | None, chance: float) -> None:
-    """No pause is longer than the longest, none shorter than half of the first, and the service's wish counts between."""
+    """No pause is longer than the longest, none shorter than half of the first; between, the service decides."""
     limits = Limits()
     seconds = pause(attempt, asked, limits, chance)
     assert limits.first_wait / 2 <= seconds <= limits.longest_wait
