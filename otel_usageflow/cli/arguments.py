@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from otel_usageflow.errors import UsageError
+
 if TYPE_CHECKING:
     from otel_usageflow.config.model import Config
 
