@@ -15,6 +15,7 @@ from otel_usageflow import __version__
 from otel_usageflow.cli import (
     components,
     demo,
+    discover,
     explain,
     ledger,
     preview,
@@ -29,7 +30,19 @@ from otel_usageflow.cli.arguments import Parser, add_config_arguments
 from otel_usageflow.cli.output import give_up_stdout, prepare_streams
 from otel_usageflow.errors import ConfigErrors, StartError, UsageError
 
-COMMANDS = (validate, print_config, components, preview, usage, explain, quarantine, reconcile, ledger, demo)
+COMMANDS = (
+    validate,
+    print_config,
+    components,
+    preview,
+    discover,
+    usage,
+    explain,
+    quarantine,
+    reconcile,
+    ledger,
+    demo,
+)
 """In the order of the help."""
 
 _DESCRIPTION = "Usage-based billing from OpenTelemetry: HTTP server spans in, Stripe meter events out."

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from otel_usageflow.errors import InvalidData
@@ -131,25 +132,37 @@ def _from_json(data: bytes) -> bytes:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InvalidData(f"line {line}, offset {error.start}: the JSON text is not UTF-8") from None
+    return b"".join(json_requests(text))
+
+
+def json_requests(text: str, first_line: int = 1) -> Iterator[bytes]:
+    """Read OTLP/JSON, one document or several, into serialized requests.
+
+    Args:
+        text: the documents, with nothing but white space between them.
+        first_line: the number of the text's first line, for messages.
+
+    Raises:
+        InvalidData: it is none; the message names the line.
+    """
     decoder = json.JSONDecoder()
-    requests: list[bytes] = []
-    at, line, counted = 0, 1, 0
+    at, line, counted = 0, first_line, 0
     while (at := _skip_space(text, at)) < len(text):
         line += text.count("\n", counted, at)
         counted = at
         try:
             document, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError as error:
-            raise InvalidData(f"line {error.lineno}, column {error.colno}: the JSON is broken: {error.msg}") from None
+            where = f"line {error.lineno + first_line - 1}, column {error.colno}"
+            raise InvalidData(f"{where}: the JSON is broken: {error.msg}") from None
         except RecursionError:
             raise InvalidData(f"line {line}: the JSON is nested too deep") from None
         except ValueError as error:
             raise InvalidData(f"line {line}: the JSON cannot be read: {error}") from None
         try:
-            requests.append(otlp_json_to_protobuf(document))
+            yield otlp_json_to_protobuf(document)
         except InvalidData as error:
             raise InvalidData(f"line {line}: {error}") from None
-    return b"".join(requests)
 
 
 def _skip_space(text: str, at: int) -> int:

@@ -1,0 +1,1 @@
+"""What recorded spans hold that policies could bill by: endpoints, and what could name a user."""

@@ -1,0 +1,227 @@
+"""Reads recorded spans once, a piece at a time, and counts what policies could bill by.
+
+Memory is fixed, whatever the input: so many endpoints, places, spans that are remembered as seen, and spans that
+wait for their parent. A SERVER span whose SDK does not flag its parent is the inner one of a request if its parent is
+a SERVER span of the same service within so many of them; it is counted when that is decided.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Final
+
+from otel_usageflow.model.attributes import Wanted, name_of, read
+from otel_usageflow.model.spans import (
+    PARENT_KNOWN,
+    PARENT_REMOTE,
+    SERVER,
+    decode_request,
+    ended_ns,
+    has_valid_ids,
+    parent_of,
+)
+from otel_usageflow.policy import http
+from otel_usageflow.policy.discovery import template as templates
+from otel_usageflow.policy.discovery.count import EndpointCount, EndpointKey, Findings, PlaceCount
+from otel_usageflow.policy.discovery.doubles import Doubles, Report
+from otel_usageflow.policy.discovery.facts import Fact, Facts, Place
+from otel_usageflow.policy.sources.header import PREFIX
+from otel_usageflow.policy.text import plain_text
+from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, Span
+
+MOST_ENDPOINTS: Final = 500
+MOST_PLACES: Final = 400
+MOST_WAITING: Final = 5_000
+"""SERVER spans that wait for their parent."""
+MOST_REMEMBERED: Final = 100_000
+"""SERVER spans that are known when they come again, or as a parent."""
+_KEYS: Final = http.BASE_KEYS | http.QUERY_KEYS
+_SERVICE: Final = Wanted({"service.name"})
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One request, with all that is counted of it."""
+
+    method: str | None
+    template: templates.Template | None
+    routed: bool
+    status: int | None
+    trace_id: bytes
+    where: int
+    report: Report
+    facts: dict[Place, Fact]
+
+
+@dataclass(slots=True)
+class _Resource:
+    service: str
+    facts: dict[Place, Fact]
+
+
+class Survey:
+    """Counts what spans hold.
+
+    Args:
+        values: keep a few of the values that could name users; otherwise only hashes of them are kept.
+    """
+
+    def __init__(self, *, values: bool = False) -> None:
+        self._values = values
+        self._found = Findings()
+        self._wanted = Wanted(_KEYS)
+        self._facts = Facts()
+        self._widths = templates.Widths()
+        self._doubles = Doubles()
+        self._spans: dict[tuple[bytes, bytes], str] = {}
+        """SERVER spans so far -> their service."""
+        self._waiting: deque[tuple[tuple[bytes, bytes], str, _Seen]] = deque()
+        """Parent, service, request."""
+        self._lost: dict[EndpointKey, EndpointCount] = {}
+        """What answered 404 and has no route: shown only if it answers something else, too."""
+
+    def add(self, payload: bytes) -> None:
+        """Count one or several concatenated `ExportTraceServiceRequest`.
+
+        Raises:
+            InvalidData: the payload is no such message.
+        """
+        for resource_spans in decode_request(payload).resource_spans:
+            self._read(resource_spans)
+
+    def finish(self) -> Findings:
+        """What was found; nothing may be added afterwards."""
+        while self._waiting:
+            self._decide()
+        found = self._found
+        for key, count in self._lost.items():
+            if key in found.endpoints:
+                found.endpoints[key].merge(count)
+            else:
+                found.not_found += count.requests
+        found.doubled, found.crossed = self._doubles.doubled, self._doubles.crossed
+        return found
+
+    def _read(self, resource_spans: ResourceSpans) -> None:
+        resource: _Resource | None = None
+        for scope_spans in resource_spans.scope_spans:
+            scope = scope_spans.scope.name.decode("utf-8", "replace")
+            self._found.spans += len(scope_spans.spans)
+            for span in scope_spans.spans:
+                if span.kind != SERVER:
+                    continue
+                if resource is None:
+                    attributes = resource_spans.resource.attributes
+                    service = plain_text(read(_SERVICE.find(attributes), "service.name")) or ""
+                    resource = _Resource(service, self._facts.of_resource(attributes))
+                self._classify(span, resource, scope)
+
+    def _classify(self, span: Span, resource: _Resource, scope: str) -> None:
+        identity = (span.trace_id, span.span_id)
+        if not has_valid_ids(*identity):
+            self._found.malformed += 1
+            return
+        if identity in self._spans:
+            return
+        self._spans[identity] = resource.service
+        if len(self._spans) > MOST_REMEMBERED:
+            del self._spans[next(iter(self._spans))]
+        parent = parent_of(span)
+        if span.flags & PARENT_KNOWN and parent and not span.flags & PARENT_REMOTE:
+            self._found.nested += 1
+            return
+        seen = self._seen(span, resource, scope)
+        if seen is None:
+            self._found.no_http += 1
+        elif parent and not span.flags & PARENT_KNOWN and parent != span.span_id:
+            self._waiting.append(((span.trace_id, parent), resource.service, seen))
+            if len(self._waiting) > MOST_WAITING:
+                self._decide()
+        else:
+            self._count(seen)
+
+    def _decide(self) -> None:
+        parent, service, seen = self._waiting.popleft()
+        if self._spans.get(parent) == service:
+            self._found.nested += 1
+        else:
+            self._count(seen)
+
+    def _seen(self, span: Span, resource: _Resource, scope: str) -> _Seen | None:
+        found = self._wanted.find(span.attributes)
+        if not http.is_http(found):
+            return None
+        text = http.path(found)
+        path = None if text is None else http.path_segments(text, scope)
+        route = http.route(found)
+        template = templates.of_request(path, route)
+        method = http.method(found)
+        facts = self._facts.of_request(span.attributes, found, scope, path, template)
+        if not self._found.headers:
+            self._found.headers = any(name_of(raw).startswith(PREFIX) for raw in span.attributes)
+        return _Seen(
+            method,
+            template,
+            templates.by_route(path, route),
+            http.status(found),
+            span.trace_id,
+            hash((method, text)),
+            Report(resource.service, scope, span.start_time_unix_nano, ended_ns(span)),
+            {**resource.facts, **facts},
+        )
+
+    def _count(self, seen: _Seen) -> None:
+        found = self._found
+        found.requests += 1
+        found.scopes[seen.report.service, seen.report.scope] += 1
+        crossed = self._doubles.add(seen.trace_id, seen.where, seen.report)
+        for place, fact in seen.facts.items():
+            if place not in found.places and len(found.places) >= MOST_PLACES:
+                found.unnamed += 1
+                continue
+            found.places.setdefault(place, PlaceCount()).add(fact, keep_value=self._values and not place.secret)
+        if seen.template is None:
+            found.without_path += 1
+            return
+        endpoint = self._endpoint(seen, seen.template)
+        if endpoint is None:
+            return
+        endpoint.requests += 1
+        endpoint.statuses[seen.status] += 1
+        endpoint.services[seen.report.service] += 1
+        endpoint.usable.update(place for place, fact in seen.facts.items() if fact.text is not None)
+        endpoint.of_framework |= seen.routed
+        if crossed is not None:
+            endpoint.shared |= {crossed, seen.report.service}
+
+    def _endpoint(self, seen: _Seen, template: templates.Template) -> EndpointCount | None:
+        """Where a request is counted; None if there is no room for its endpoint, which is counted by itself."""
+        found = self._found
+        lost = seen.status == 404 and not seen.routed
+        endpoints = self._lost if lost else found.endpoints
+        if not seen.routed:
+            template, grown = self._widths.settle(template, learn=not lost and len(endpoints) < MOST_ENDPOINTS)
+            if grown:
+                self._settle_again()
+        key = (seen.method, template)
+        if key in found.endpoints:
+            return found.endpoints[key]
+        if key not in endpoints:
+            if len(endpoints) >= MOST_ENDPOINTS:
+                found.not_found += lost
+                found.further += not lost
+                return None
+            endpoints[key] = EndpointCount(statuses=Counter())
+        return endpoints[key]
+
+    def _settle_again(self) -> None:
+        """A place of paths has become a parameter: endpoints that differed only there are one."""
+        for endpoints in (self._found.endpoints, self._lost):
+            before = list(endpoints.items())
+            endpoints.clear()
+            for (method, template), count in before:
+                if not count.of_framework:
+                    template, _ = self._widths.settle(template, learn=False)
+                if (method, template) in endpoints:
+                    endpoints[method, template].merge(count)
+                else:
+                    endpoints[method, template] = count

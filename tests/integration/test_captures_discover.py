@@ -1,0 +1,114 @@
+"""`discover` on spans that real servers really sent: the same endpoints whatever the stack, and a file that bills."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from outside import Result, command
+
+CAPTURES = Path(__file__).parents[1] / "captures"
+FILES = sorted([*CAPTURES.glob("*.pb"), *CAPTURES.glob("*.jsonl")])
+COMMON = {
+    ("GET", "/by/any", "api"),
+    ("GET", "/by/bearer", "api"),
+    ("GET", "/by/header", "api"),
+    ("GET", "/by/jwt", "api"),
+    ("GET", "/by/key", "api"),
+    ("GET", "/by/query", "api"),
+    ("GET", "/by/redacted", "api"),
+    ("GET", "/fail", "unsuccessful"),
+    ("GET", "/healthz", "health"),
+    ("GET", "/lookup/{}", "api"),
+    ("GET", "/organisations/{}/items", "api"),
+    ("GET", "/orgs/{}/items", "api"),
+    ("HEAD", "/by/header", "head"),
+    ("OPTIONS", "/by/header", "options"),
+    ("POST", "/by/body", "api"),
+    ("POST", "/by/metadata", "api"),
+    ("POST", "/chat/completions", "api"),
+}
+"""Method, path without the names of its parameters, kind."""
+BEST = {
+    "GET /by/bearer": {"api_key": {"header": "authorization", "scheme": "bearer"}},
+    "GET /by/header": {"header": "x-account-id"},
+    "GET /by/jwt": {"jwt": {"claim": "sub", "verify": "none"}},
+    "GET /by/key": {"api_key": {"header": "x-api-key"}},
+    "GET /by/query": {"query": "account"},
+    "POST /by/body": {"body": "user.account_id"},
+    "POST /by/metadata": {"metadata": "enduser.id"},
+    "POST /chat/completions": {"header": "x-account-id"},
+}
+NO_QUERY = {"django-wsgiref-http"}
+"""Its spans have no query."""
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_endpoints_are_those_of_the_traffic(file: Path) -> None:
+    """Whatever the stack and its conventions, with a route on the span or without one, in pieces or at once."""
+    result = command("discover", "--input", file, "--format", "json")
+    assert (result.status, result.err) == (0, "")
+    told = json.loads(result.out)
+    names = {(one["method"], re.sub(r"\{\w+\}", "{}", one["path"]), one["kind"]) for one in told["endpoints"]}
+    assert names >= COMMON
+    assert len(names - COMMON) <= 2
+    about = {one["about"] for one in told["remarks"]}
+    assert {"jwt", "redacted"} <= about
+    assert ("doubled" in about) == (file.stem in {"fastapi-old", "fastapi-http", "fastapi-dup"})
+    counted = sum(one["requests"] for one in told["endpoints"]) + told["not_found_requests"]
+    assert counted + (file.stem in NO_QUERY) == told["requests"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_starter_file_bills_the_capture(file: Path, tmp_path: Path) -> None:
+    """It validates without a word, takes the place made for each endpoint, and bills each request at most once."""
+    output = tmp_path / "policies.yaml"
+    assert command("discover", "--input", file, "--output", output).status == 0
+    assert command("validate", "--config", output) == Result(0, "", "")
+    written = yaml.safe_load(output.read_text())["processors"]["usage_policy"]
+    users = {one["endpoint"]: one["user"] for one in written["policies"]}
+    assert {
+        endpoint: users[endpoint] for endpoint in BEST if file.stem not in NO_QUERY or endpoint != "GET /by/query"
+    } == {
+        endpoint: user for endpoint, user in BEST.items() if file.stem not in NO_QUERY or endpoint != "GET /by/query"
+    }
+    assert written.get("exclude_scopes", []) == (
+        ["fastapi"] if file.stem in {"fastapi-old", "fastapi-http", "fastapi-dup"} else []
+    )
+    result = command("preview", "--config", output, "--input", file, "--format", "json")
+    assert (result.status, result.err) == (0, "")
+    told: dict[str, Any] = json.loads(result.out)
+    parts = ("usage", "quarantined", "unbilled")
+    assert sum(line["requests"] for part in parts for line in told[part]) + told["unmatched_requests"] == 64
+    assert sum(line["requests"] for line in told["usage"]) >= (30 if file.stem in NO_QUERY else 39)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_user_of_the_traffic_is_told(file: Path, tmp_path: Path) -> None:
+    """The users, keys and tokens of the traffic stand in none of the outputs."""
+    output = tmp_path / "policies.yaml"
+    texts = [command("discover", "--input", file, "--format", form).out for form in ("table", "json")]
+    command("discover", "--input", file, "--output", output)
+    program = "from credentials import *; print(KEY_ACME, KEY_GLOBEX, BEARER_GLOBEX, token('acme'))"
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], cwd=CAPTURES, capture_output=True, text=True, check=True
+    )
+    for text in (*texts, output.read_text()):
+        for value in ("acme", "globex", "initech", "café", "ghost", *done.stdout.split()):
+            assert value not in text
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    """The command from a shell: tables on standard output, nothing on standard error, a file that is new."""
+    output = tmp_path / "policies.yaml"
+    arguments = ["discover", "--input", str(CAPTURES / "flask-http.pb"), "--output", str(output)]
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_usageflow", *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Could name a user" in done.stdout
+    assert output.exists()
