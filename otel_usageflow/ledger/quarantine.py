@@ -73,6 +73,10 @@ class Entry(NamedTuple):
     """Whether everything in it is meant. A window or meter event can hold requests of others, too."""
     alone: bool = True
     """Whether a meter event tells all of what it covers: False for a part of an amount, or without any usage."""
+    corrected: bool = False
+    """Whether corrections of a meter event, which was billed once, stand by themselves if it is not sent again."""
+    made_up: bool = False
+    """Whether Stripe was told what a meter event lacked when ledger and Stripe were compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class Obstacle(StrEnum):
     NEEDS_BOTH = "needs --as-user USER and --quantity N"
     TOO_LATE = "too old: Stripe takes usage of 35 days"
     SHARED = "holds other requests, too: leave out --policy, --user or --trace"
+    CORRECTED = "was corrected while it was billed: undo that first with `usage adjust`, or release it"
+    MADE_UP = "`reconcile --repair` has billed it already: undo that first with `usage adjust`"
 
 
 def release_of(entry: Entry, decided: Decided, now: float, pruned_to: float = 0) -> Way | Obstacle:
@@ -121,13 +127,17 @@ def release_of(entry: Entry, decided: Decided, now: float, pruned_to: float = 0)
         return Obstacle.NEEDS_QUANTITY if no_quantity else Way.FILE
     if entry.kind is Kind.WINDOW:
         return Way.REOPEN
+    if entry.made_up:
+        return Obstacle.MADE_UP
     missing = entry.reason in (Reason.NO_CUSTOMER, Reason.NO_METER) or entry.code in _MISSING
     return Way.GIVE_BACK if missing and entry.alone else Way.RESEND
 
 
 def discard_of(entry: Entry) -> Obstacle | None:
     """Why an entry is not discarded: nothing is that was not meant."""
-    return None if entry.whole else Obstacle.SHARED
+    if not entry.whole:
+        return Obstacle.SHARED
+    return Obstacle.CORRECTED if entry.corrected else None
 
 
 def days_left(oldest: float, now: float) -> float:

@@ -15,14 +15,19 @@ from pruning import prune
 
 from otel_usageflow.exporters.stripe_meter.reports import Reports
 from otel_usageflow.extensions.sqlite_storage.correction import corrections
-from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asker
+from otel_usageflow.extensions.sqlite_storage.correction.adjust import Asker, correct_usage
 from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.doubt import verdicts
 from otel_usageflow.extensions.sqlite_storage.file import transaction
+from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import Who
+from otel_usageflow.extensions.sqlite_storage.quarantine.desk import Quarantine
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.correction import CorrectionState
 from otel_usageflow.ledger.doubt import ErrorReport, Place, Read
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.judge import judge
+from otel_usageflow.ledger.quarantine import Decided, Entry, Filters, Obstacle, Way, discard_of, release_of
+from otel_usageflow.ledger.reconcile import Pair
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Retry
 from otel_usageflow.testing.stripe import Fault, StripeDouble
@@ -231,3 +236,69 @@ async def test_nothing_is_sent_to_a_meter_that_is_not_known_yet(tmp_path: Path) 
             stripe.clear_faults()
             await stripe.wait_until(lambda: states(tmp_path) == ["ACCEPTED"])
         assert total(stripe, customer) == 7
+
+
+async def _told(open_book: Book, number: int, now: float) -> str:
+    """Carry a correction out by a meter event, as the service does; its identifier."""
+    one = (await asyncio.to_thread(Adjustments(open_book.directory).listed, [number]))[0]
+    name = await open_book.ledger.corrections.tell(number, one.quantity, now)
+    (event,) = await open_book.ledger.take_released(10)
+    await open_book.ledger.begin([event], now)
+    await open_book.ledger.settle(event, Accepted(), now)
+    await open_book.ledger.corrections.become(number, CorrectionState.BILLED, "billed", now)
+    return name
+
+
+async def _rejected(open_book: Book, now: float) -> None:
+    """Stripe reports that it has not counted the first event."""
+    with command(open_book.directory) as connection, transaction(connection):
+        ground = verdicts.Ground("service", "a report", {})
+        verdicts.reject(connection, 1, "meter_event_invalid_value", "", ground, now)
+
+
+def _quarantined(open_book: Book) -> list[Entry]:
+    return [entry for page in Quarantine(open_book.directory).entries(Filters()) for entry in page]
+
+
+async def test_what_was_corrected_and_then_rejected_is_not_discarded_by_itself(tmp_path: Path) -> None:
+    """Its correction would stand alone and take off other usage: that is undone first, or the event released."""
+    now = time.time()
+    who = Who("ann", "a test")
+    async with book(tmp_path, window=1) as open_book:
+        await open_book.list_customers({"acme": "cus_1"})
+        event = await _accepted(open_book, now - 1_000, 5)
+        ask = Adjustments(tmp_path).correct_event
+        (number,) = (await asyncio.to_thread(ask, event.identifier, -3, Asker("ann", "too much", now))).numbers
+        told = await _told(open_book, number, now)
+        await _rejected(open_book, now)
+        (entry,) = _quarantined(open_book)
+        assert discard_of(entry) is Obstacle.CORRECTED
+        assert Quarantine(tmp_path).discard([entry], who) == []
+        assert release_of(entry, Decided(), now) is Way.RESEND
+
+        (again,) = (await asyncio.to_thread(ask, told, None, Asker("ann", "it was not billed", now))).numbers
+        await _told(open_book, again, now)
+        assert len(Quarantine(tmp_path).discard(_quarantined(open_book), who)) == 1
+        assert states(tmp_path) == ["DISCARDED", "ACCEPTED", "ACCEPTED"]
+
+
+async def test_what_a_repair_has_billed_is_not_released_as_well(tmp_path: Path) -> None:
+    """Stripe's report came after its sum was mended: the event would be billed twice."""
+    now = time.time()
+    async with book(tmp_path, window=1) as open_book:
+        await open_book.list_customers({"acme": "cus_1"})
+        event = await _accepted(open_book, now - 1_000, 5)
+        repair = Asker("ann", "lost", now, origin="reconcile")
+        pair = Pair("", "api_request", "cus_1")
+        with command(tmp_path) as connection, transaction(connection):
+            asked = correct_usage(connection, 1, pair, 5, event.timestamp, repair, event.identifier)
+        told = await _told(open_book, asked.numbers[0], now)
+        await _rejected(open_book, now)
+        entries = _quarantined(open_book)
+        assert [release_of(entry, Decided(), now) for entry in entries] == [Obstacle.MADE_UP]
+        assert Quarantine(tmp_path).release(entries, Decided(), Who("ann", "")) == []
+
+        ask = Adjustments(tmp_path).correct_event
+        (again,) = (await asyncio.to_thread(ask, told, None, Asker("ann", "reported since", now))).numbers
+        await _told(open_book, again, now)
+        assert len(Quarantine(tmp_path).release(_quarantined(open_book), Decided(), Who("ann", ""))) == 1

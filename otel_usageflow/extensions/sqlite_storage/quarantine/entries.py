@@ -6,9 +6,11 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from otel_usageflow.extensions.sqlite_storage.correction import corrections
 from otel_usageflow.extensions.sqlite_storage.quarantine import filters as quarantine_filters
 from otel_usageflow.extensions.sqlite_storage.quarantine.filters import NAMES, Clause
 from otel_usageflow.ledger import amount
+from otel_usageflow.ledger.correction import CorrectionState, effective
 from otel_usageflow.ledger.quarantine import Entry, Filters, Kind
 from otel_usageflow.model.usage import Reason
 
@@ -28,7 +30,8 @@ ORDER BY h.series_id, h.length, h.start, h.first_seq LIMIT {PAGE}
 """
 _EVENTS = f"""
 SELECT e.event_id, e.identifier, e.reason, coalesce(e.code, ''), e.timestamp, e.requests, e.value, {{whole}},
-  e.parts = 1 AND (e.record_key IS NOT NULL OR EXISTS (SELECT 1 FROM windows w WHERE w.event_id = e.event_id))
+  e.parts = 1 AND (e.record_key IS NOT NULL OR EXISTS (SELECT 1 FROM windows w WHERE w.event_id = e.event_id)),
+  EXISTS (SELECT 1 FROM adjustments c WHERE c.corrects = e.event_id)
 FROM meter_events e JOIN accounts a USING (account_id)
 WHERE {{where}} AND e.event_id > :after ORDER BY e.event_id LIMIT {PAGE}
 """
@@ -76,8 +79,9 @@ def _events(connection: sqlite3.Connection, clause: Clause) -> Iterator[list[Ent
             Entry(
                 Kind.EVENT, event_id, identifier, Reason(reason), code, timestamp, requests,
                 amount.restored(value), "", bool(whole), bool(alone),
+                *(_corrected(connection, event_id) if is_corrected else ()),
             )
-            for event_id, identifier, reason, code, timestamp, requests, value, whole, alone in rows
+            for event_id, identifier, reason, code, timestamp, requests, value, whole, alone, is_corrected in rows
         ]  # fmt: skip
         after = rows[-1][0]
 
@@ -86,3 +90,14 @@ def _read(connection: sqlite3.Connection, query: str, clause: Clause, **place: o
     return connection.execute(
         query.format(where=clause.where, whole=clause.whole), {**clause.values, **place}
     ).fetchall()
+
+
+def _corrected(connection: sqlite3.Connection, event_id: int) -> tuple[bool, bool]:
+    """Whether corrections by people stand, and whether one of a comparison does; those by hand are not meant."""
+    found = [one for one in corrections.about(connection, event_id) if one.state is not CorrectionState.BY_HAND]
+    made_up = any(
+        one.origin == "reconcile" and one.event_id is not None and effective(one.event_id, one.quantity, found) != 0
+        for one in found
+        if one.corrects == event_id
+    )
+    return effective(event_id, 0, found) != 0, made_up
