@@ -9,6 +9,7 @@ import yaml
 from outside import Result, command
 from span_builder import http, payload, span
 
+from otel_usageflow.policy.discovery import survey
 from otel_usageflow.policy.discovery.count import MOST_DISTINCT
 
 
@@ -49,7 +50,7 @@ SPANS = payload(
 
 
 def test_the_object() -> None:
-    """Endpoints by method and template, with kinds and statuses; places with how many requests and distinct values."""
+    """Endpoints by method and template, with kinds and statuses; places with requests and distinct values."""
     told = found(SPANS)
     assert (told["spans"], told["requests"], told["not_found_requests"]) == (11, 9, 1)
     assert [
@@ -224,3 +225,45 @@ def test_many_words_at_one_place_are_a_parameter() -> None:
     names = [f"shop-{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(300)]
     told = found(payload(*(span(http(f"/by/{name}/items")) for name in names)))
     assert [(one["path"], one["requests"]) for one in told["endpoints"]] == [("/by/{id}/items", 300)]
+
+
+def test_memory_does_not_grow_with_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever callers make up, only so many endpoints, places and services are kept; the others are counted."""
+    for name, most in (("MOST_ENDPOINTS", 20), ("MOST_PLACES", 30), ("MOST_SERVICES", 5), ("MOST_REMEMBERED", 10)):
+        monkeypatch.setattr(survey, name, most)
+    monkeypatch.setattr(survey, "MOST_WAITING", 10)
+    words = [f"{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(200)]
+    data = b"".join(
+        payload(
+            span(http(f"/{word}/{word}") | {f"my.{word}": word, "enduser.id": word}, flags=0, parent=b"parent-1"),
+            service=word,
+        )
+        for word in words
+    )
+    told = found(data)
+    assert (told["requests"], told["further_requests"]) == (200, 180)
+    assert len(told["endpoints"]) == 20
+    assert len(told["places"]) == 30
+    assert sum(len(one["services"]) for one in told["endpoints"]) <= 20
+    assert {service for one in told["endpoints"] for service in one["services"]} == {*words[:5], "(others)"}
+    assert {"further", "unnamed"} <= remarks(told)
+    assert place(told, "metadata", "enduser.id")["distinct"] == 200
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        http("/" + "a/" * 50_000),
+        http("/a", http__route="/" + "{x}/" * 5_000),
+        http("/a", method="X" * 100_000),
+        http("/a") | {f"{HEADER}cookie": ["; ".join(f"c{n}=1" for n in range(20_000))]},
+        http("/a") | {f"my.{n}": n for n in range(5_000)},
+        http("/a", url__query="&".join(f"q{n}=1" for n in range(20_000))),
+    ],
+    ids=["path", "route", "method", "cookies", "attributes", "query"],
+)
+def test_one_absurd_request_costs_little(attributes: dict[str, Any]) -> None:
+    """A request without measure is counted like another one, and what is told of it has a measure."""
+    result = discover(payload(span(attributes)), "--format", "json")
+    assert (result.status, json.loads(result.out)["requests"]) == (0, 1)
+    assert len(result.out) < 100_000

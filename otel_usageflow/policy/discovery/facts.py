@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from otel_usageflow.model.attributes import Found, Value, decode, decode_found, name_of
 from otel_usageflow.policy import http
 from otel_usageflow.policy.discovery.naming import is_common_header, is_standard, names_key, names_user
-from otel_usageflow.policy.discovery.template import PEOPLE, Template, parameter_names
+from otel_usageflow.policy.discovery.template import PEOPLE, Template, identifies, parameter_names
 from otel_usageflow.policy.endpoint import Part
 from otel_usageflow.policy.sources.body import BODY_ATTRIBUTE
 from otel_usageflow.policy.sources.header import PREFIX, TOKEN
@@ -19,6 +19,9 @@ from otel_usageflow.policy.text import PLACEHOLDERS, is_user, one_text
 LONGEST_BODY: Final = 65_536
 _MANY: Final = 64
 """Names that are taken from one query, cookie header, body or token."""
+_MOST_PLACES: Final = 256
+"""Places of one request."""
+_LONGEST_NAME: Final = 100
 _REDACTED: Final = re.compile(r"(?i)\*{3,}|x{5,}|[\[<(]?(redacted|masked|filtered|hidden|removed|scrubbed)[\])>]?")
 _PARAMETER: Final = re.compile(r"[A-Za-z_][A-Za-z_.\[\]-]{0,39}[0-9]?")
 _NOT_CLAIMS: Final = frozenset(("iat", "exp", "nbf", "jti", "aud", "iss", "scope", "scp", "typ", "nonce"))
@@ -74,6 +77,8 @@ class Facts:
                 _from_body(value, values)
             else:
                 values.setdefault(Place(use.kind, use.name), []).append(value)
+            if len(values) > _MOST_PLACES:
+                break
         _from_query(found, scope, values)
         if path is not None and template is not None:
             _from_path(path, template, values)
@@ -111,6 +116,8 @@ def fact(values: Iterable[Value]) -> Fact:
 
 
 def _use(name: str) -> _Use | None:
+    if len(name) > _LONGEST_NAME:
+        return None
     if name.startswith(PREFIX):
         header = name.removeprefix(PREFIX).lower().replace("_", "-")
         return _Use("header", header) if TOKEN.fullmatch(header) and not is_common_header(header) else None
@@ -118,30 +125,35 @@ def _use(name: str) -> _Use | None:
         return _Use("body", "")
     if name == "tls.client.subject":
         return _Use("client_certificate", "subject")
-    if not name.strip() or is_standard(name) or len(name) > 100 or not name.isprintable():
+    if not name.strip() or is_standard(name) or not name.isprintable():
         return None
     return _Use("metadata", name)
 
 
 def _from_header(name: str, value: Value, values: dict[Place, list[Value]]) -> None:
     text = one_text((value,))
-    if name in {"authorization", "proxy-authorization"} and name == "authorization":
+    if name == "authorization":
         for place, one in _credentials(text):
             values.setdefault(place, []).append(one)
     elif name == "cookie":
         for part in (text or "").split(";")[:_MANY]:
             key, equals, one = part.partition("=")
-            if equals and TOKEN.fullmatch(key.strip()):
+            if equals and _is_name(key.strip()):
                 values.setdefault(Place("cookie", key.strip()), []).append(one.strip().strip('"'))
     elif name == "baggage":
         for part in (text or "").split(",")[:_MANY]:
             key, equals, one = part.partition(";")[0].partition("=")
-            if equals and TOKEN.fullmatch(key.strip()):
+            if equals and _is_name(key.strip()):
                 values.setdefault(Place("baggage", key.strip()), []).append(one.strip())
     elif name == "x-forwarded-client-cert":
         values.setdefault(Place("client_certificate", "subject"), []).append(value)
     else:
         values.setdefault(Place("api_key" if names_key(name) else "header", name), []).append(value)
+
+
+def _is_name(text: str) -> bool:
+    """Whether a caller's name of a cookie or an entry looks like a name, not like an identifier."""
+    return TOKEN.fullmatch(text) is not None and not identifies(text)
 
 
 def _credentials(text: str | None) -> Iterator[tuple[Place, Value]]:

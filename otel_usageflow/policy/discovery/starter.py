@@ -22,7 +22,6 @@ from otel_usageflow.policy.discovery.template import specificity, written
 
 MOST_POLICIES: Final = 200
 _FALLBACK: Final = {"header": "x-account-id"}
-_METHOD: Final = re.compile(r"[!#$%&'+.^_`~0-9A-Z-]{1,40}")
 
 _HEAD: Final = """\
 # A starter configuration, made by `otel-usageflow discover` from recorded spans. It is a guess: read it, delete what
@@ -102,9 +101,9 @@ _EXAMPLE: Final = """\
 
 
 def endpoint_text(key: EndpointKey) -> str:
-    """`METHOD /path` as a policy has it; a method that cannot be written is any."""
+    """`METHOD /path` as a policy has it."""
     method, template = key
-    return f"{method if method is not None and _METHOD.fullmatch(method) else '*'} {written(template)}"
+    return f"{method or '*'} {written(template)}"
 
 
 def _policy(key: EndpointKey, count: EndpointCount, found: Findings, names: set[str]) -> Iterator[str]:

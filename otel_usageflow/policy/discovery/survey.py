@@ -5,6 +5,7 @@ wait for their parent. A SERVER span whose SDK does not flag its parent is the i
 a SERVER span of the same service within so many of them; it is counted when that is decided.
 """
 
+import re
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,10 @@ MOST_WAITING: Final = 5_000
 """SERVER spans that wait for their parent."""
 MOST_REMEMBERED: Final = 100_000
 """SERVER spans that are known when they come again, or as a parent."""
+MOST_SERVICES: Final = 200
+OTHER_SERVICES: Final = "(others)"
+"""Stands for the services beyond the most that are kept."""
+_METHOD: Final = re.compile(r"[A-Z-]{1,20}")
 _KEYS: Final = http.BASE_KEYS | http.QUERY_KEYS
 _SERVICE: Final = Wanted({"service.name"})
 
@@ -74,6 +79,7 @@ class Survey:
         self._doubles = Doubles()
         self._spans: dict[tuple[bytes, bytes], str] = {}
         """SERVER spans so far -> their service."""
+        self._services: set[str] = set()
         self._waiting: deque[tuple[tuple[bytes, bytes], str, _Seen]] = deque()
         """Parent, service, request."""
         self._lost: dict[EndpointKey, EndpointCount] = {}
@@ -111,9 +117,14 @@ class Survey:
                     continue
                 if resource is None:
                     attributes = resource_spans.resource.attributes
-                    service = plain_text(read(_SERVICE.find(attributes), "service.name")) or ""
+                    service = self._service(plain_text(read(_SERVICE.find(attributes), "service.name")) or "")
                     resource = _Resource(service, self._facts.of_resource(attributes))
                 self._classify(span, resource, scope)
+
+    def _service(self, name: str) -> str:
+        if len(self._services) < MOST_SERVICES:
+            self._services.add(name)
+        return name if name in self._services else OTHER_SERVICES
 
     def _classify(self, span: Span, resource: _Resource, scope: str) -> None:
         identity = (span.trace_id, span.span_id)
@@ -155,6 +166,8 @@ class Survey:
         route = http.route(found)
         template = templates.of_request(path, route)
         method = http.method(found)
+        if method is not None and not _METHOD.fullmatch(method):
+            method = None  # whoever sent it made it up
         facts = self._facts.of_request(span.attributes, found, scope, path, template)
         if not self._found.headers:
             self._found.headers = any(name_of(raw).startswith(PREFIX) for raw in span.attributes)
@@ -188,7 +201,9 @@ class Survey:
         endpoint.requests += 1
         endpoint.statuses[seen.status] += 1
         endpoint.services[seen.report.service] += 1
-        endpoint.usable.update(place for place, fact in seen.facts.items() if fact.text is not None)
+        endpoint.usable.update(
+            place for place, fact in seen.facts.items() if fact.text is not None and place in found.places
+        )
         endpoint.of_framework |= seen.routed
         if crossed is not None:
             endpoint.shared |= {crossed, seen.report.service}

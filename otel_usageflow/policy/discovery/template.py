@@ -34,6 +34,9 @@ _NO_NAMES: Final = frozenset(
 """What stands behind them and is a word of the API all the same."""
 WIDEST: Final = 100
 """Distinct words that may stand at one place of a path; with more of them it is a parameter."""
+DEEPEST: Final = 20
+"""Segments of a template; what stands behind them is the rest."""
+_LONGEST_ROUTE: Final = 500
 
 _WORD: Final = re.compile(r"[A-Za-z0-9._~:$-]{1,40}")
 _HEX: Final = re.compile(r"[0-9a-fA-F]{8,}(-[0-9a-fA-F]{4,})*|[0-9a-fA-F]{16,}")
@@ -75,8 +78,8 @@ def by_route(path: Sequence[str] | None, route: str | None) -> bool:
 
 
 def _of_route(route: str, path: Sequence[str] | None) -> Template | None:
-    segments = parse_route(route)
-    if segments is None or segments[:1] == (Segment(Part.REST),):
+    segments = parse_route(route) if len(route) <= _LONGEST_ROUTE else None
+    if segments is None or len(segments) > DEEPEST or segments[:1] == (Segment(Part.REST),):
         return None  # the text of a pattern, or a fallback for everything
     parts = route.strip().removeprefix("/").removesuffix("/").split("/")
     named = _with_names(segments, parts)
@@ -120,11 +123,13 @@ def _with_tail(named: Template, parts: Sequence[str], path: Sequence[str]) -> Te
 def _of_path(path: Sequence[str]) -> Template:
     made: list[Segment] = []
     before = ""
-    for index, text in enumerate(path):
+    for index, text in enumerate(path[:DEEPEST]):
         somebody = before.lower() in PEOPLE and text.lower() not in _NO_NAMES and text != ""
         file = index == len(path) - 1 and is_static(text)
         made.append(Segment(Part.ONE) if somebody or file or identifies(text) else Segment(Part.LITERAL, text))
         before = text
+    if len(path) > DEEPEST:
+        made.append(Segment(Part.REST))
     return tuple(made)
 
 
