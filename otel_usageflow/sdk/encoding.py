@@ -1,6 +1,7 @@
 """Records as an OTLP export request."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -52,7 +53,12 @@ def _span(record: Record) -> Span:
 
 
 def _pairs(attributes: Mapping[str, Value]) -> list[KeyValue]:
-    return [KeyValue(key=key, value=_value(value)) for key, value in attributes.items()]
+    return [_pair(key, value) for key, value in attributes.items()]
+
+
+@lru_cache(2048, typed=True)  # most attributes are the same from request to request; typed, because True == 1 == 1.0
+def _pair(key: str, value: Value) -> KeyValue:
+    return KeyValue(key=key, value=_value(value))
 
 
 def _value(value: Value) -> AnyValue:
