@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from outside import Result, command
 
 CAPTURES = Path(__file__).parents[1] / "captures"
@@ -43,6 +44,7 @@ BEST = {
     "POST /by/metadata": {"metadata": "enduser.id"},
     "POST /chat/completions": {"header": "x-account-id"},
 }
+PROTOBUF = [file for file in FILES if file.suffix == ".pb"]
 NO_QUERY = {"django-wsgiref-http"}
 """Its spans have no query."""
 
@@ -100,6 +102,26 @@ def test_no_user_of_the_traffic_is_told(file: Path, tmp_path: Path) -> None:
     for text in (*texts, output.read_text()):
         for value in ("acme", "globex", "initech", "café", "ghost", *done.stdout.split()):
             assert value not in text
+
+
+@pytest.mark.parametrize("file", PROTOBUF, ids=lambda file: file.stem)
+def test_order_and_batches_do_not_matter(file: Path) -> None:
+    """Each span in an export request of its own, last span first, and all of it twice: the same is found."""
+    whole, alone = file.read_bytes(), []
+    for resource_spans in ExportTraceServiceRequest.FromString(whole).resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                request = ExportTraceServiceRequest()
+                resource = request.resource_spans.add(resource=resource_spans.resource)
+                resource.scope_spans.add(scope=scope_spans.scope, spans=[span])
+                alone.append(request.SerializeToString())
+
+    def told(data: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(command("discover", "--input", "-", "--format", "json", stdin=data).out)
+        del found["spans"]
+        return found
+
+    assert told(b"".join(reversed(alone)) + whole) == told(whole)
 
 
 def test_the_installed_command(tmp_path: Path) -> None:
