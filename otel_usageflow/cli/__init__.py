@@ -26,7 +26,7 @@ from otel_usageflow.cli import (
     usage,
     validate,
 )
-from otel_usageflow.cli.arguments import Parser, add_config_arguments
+from otel_usageflow.cli.arguments import Parser, add_config_arguments, check_text
 from otel_usageflow.cli.output import give_up_stdout, prepare_streams
 from otel_usageflow.errors import ConfigErrors, StartError, UsageError
 
@@ -106,6 +106,7 @@ def _main(argv: Sequence[str] | None) -> int:
     arguments.config = [*root_config, *(getattr(arguments, "config", None) or ())]
     arguments.sets = [*root_sets, *(getattr(arguments, "sets", None) or ())]
     try:
+        check_text(arguments)
         status: int = arguments.run(arguments)
     except ConfigErrors as error:
         sys.stderr.write(f"{error}\n")

@@ -173,8 +173,8 @@ def _quantity(text: str | None) -> "Quantity | None":
         value = Decimal(text)
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite():
-        raise UsageError(f"--quantity: {text!r} is no number")
+    if not value.is_finite() or len(text) > 40 or abs(value.adjusted()) > 40:
+        raise UsageError(f"--quantity: {text!r} is no number that Stripe takes")
     return normal(value)
 
 

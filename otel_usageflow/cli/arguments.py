@@ -9,6 +9,8 @@ from otel_usageflow.errors import UsageError
 if TYPE_CHECKING:
     from otel_usageflow.config.model import Config
 
+_PATHS = ("input", "output", "against")
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors exit with 1: 2 means that the service failed."""
@@ -71,3 +73,18 @@ def load_config(arguments: argparse.Namespace, *, need_secrets: bool = True) -> 
     from otel_usageflow.config.load import load
 
     return load(arguments.config, arguments.sets, registry(), need_secrets=need_secrets)
+
+
+def check_text(arguments: argparse.Namespace) -> None:
+    """Refuse texts that are no UTF-8, which the ledger cannot hold. Paths may be anything.
+
+    Raises:
+        UsageError: one of them is not.
+    """
+    for name, value in vars(arguments).items():
+        if isinstance(value, str) and name not in _PATHS:
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                option = name.replace("_", "-")
+                raise UsageError(f"{option}: {value!r} is not UTF-8; write it in UTF-8") from None

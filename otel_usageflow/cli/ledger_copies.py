@@ -65,12 +65,19 @@ def back_up(arguments: argparse.Namespace) -> int:
 
 def recover(arguments: argparse.Namespace) -> int:
     """Write the new ledger, and say how to put it in place."""
+    from otel_usageflow.extensions.sqlite_storage.schema import MIGRATIONS
     from otel_usageflow.extensions.sqlite_storage.upkeep import maintenance
 
     file: Path = arguments.file
     output: Path = arguments.output or file.with_name("recovered.db")
     with ProgressLine() as progress:
         made = maintenance.recover(file, output, progress)
+    if made.schema > len(MIGRATIONS):
+        sys.stderr.write(
+            f"warning: by its header a newer version wrote this ledger (schema {made.schema}, known up to "
+            f"{len(MIGRATIONS)}). If so, what that version keeps besides is not in the new file: recover "
+            "with that one\n"
+        )
     for name in sorted(made.rows.keys() | set(made.incomplete)):
         count = made.rows[name]
         damaged = ", and not all could be read" if name in made.incomplete else ""

@@ -201,7 +201,13 @@ def _quantity(text: str | None) -> "int | Decimal | None":
         value = Decimal(text) if text.isascii() and "_" not in text else Decimal("NaN")
     except InvalidOperation:
         value = Decimal("NaN")
-    if not value.is_finite() or value < 0 or len(text) > 40 or len(parts(normal(value))) > 1:
+    if (
+        not value.is_finite()
+        or value < 0
+        or len(text) > 40
+        or abs(value.adjusted()) > 40
+        or len(parts(normal(value))) > 1
+    ):
         raise UsageError(
             f"--quantity: {text!r} is no quantity; write a number from 0 on of at most {SIGNIFICANT_DIGITS} digits"
         )

@@ -146,7 +146,9 @@ def _repair(results: "list[Result]", arguments: argparse.Namespace, now: float) 
         filed.setdefault(book.directory, []).extend(asked.numbers)
     for directory, numbers in filed.items():
         for correction in follow(Adjustments(directory), numbers):
-            sys.stderr.write(f"correction {correction.number}: {correction.state} {correction.message or ''}\n")
+            sys.stderr.write(
+                f"correction {correction.number}: {correction.state}; {correction.message or ''}".rstrip("; ") + "\n"
+            )
     return len(mended) == every
 
 

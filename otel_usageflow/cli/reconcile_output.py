@@ -32,7 +32,8 @@ def _verdict(result: Result) -> str:
     told += left_out if result.left_out else ""
     if not result.pairs:
         return f"{result.book.name}: the ledger has no meter events in this time{told}"
-    what = f"{result.pairs} customers and meters from {written(result.since)} to {written(result.until)}"
+    compared = result.pairs - len(result.not_comparable)
+    what = f"{compared} customers and meters from {written(result.since)} to {written(result.until)}"
     verdict = f"{len(result.differences)} differences" if result.differences else "no difference"
     return f"{result.book.name}: {verdict} in {what}, {result.reads} reads{told}"
 
@@ -65,7 +66,10 @@ def _document(results: Sequence[Result]) -> dict[str, object]:
                 "compared": result.pairs - len(result.not_comparable),
                 "reads": result.reads,
                 "hours_left_out": result.left_out,
-                "not_compared": [{**pair._asdict(), "why": why} for pair, why in result.not_comparable],
+                "not_compared": [
+                    {**pair._asdict(), "account": pair.account or None, "why": why}
+                    for pair, why in result.not_comparable
+                ],
                 "differences": [_values(one) for one in result.differences],
             }
             for result in results

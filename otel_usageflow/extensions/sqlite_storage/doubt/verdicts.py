@@ -44,7 +44,7 @@ def decide(
     event_id = event_named(connection, identifier)
     if event_id is None:
         raise UsageError(
-            f"no meter event has the identifier {identifier}; `usage` and `explain` show those there are"
+            f"no meter event has the identifier {identifier}; `explain TRACE_ID` shows those of a request"
         )
     state, name = _standing(connection, event_id)
     if state is not EventState.UNKNOWN or name != identifier:

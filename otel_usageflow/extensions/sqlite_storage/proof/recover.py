@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from otel_usageflow.errors import StorageError
+from otel_usageflow.errors import StorageError, UsageError
 from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock
 from otel_usageflow.extensions.sqlite_storage.header import repaired
@@ -37,6 +37,8 @@ class Recovered:
     incomplete: list[str] = field(default_factory=list)
     """Tables of which not everything could be read."""
     uncertain_events: int = 0
+    schema: int = 0
+    """The version that the damaged file names; above the last one that is known, columns may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,12 @@ def recover(path: Path, output: Path, now: Callable[[], float], progress: Progre
 
     Raises:
         LedgerInUse: a service runs with it.
-        UsageError: `output` exists.
+        UsageError: `path` is no file, or `output` exists.
         StorageError: nothing can be read, or the new file cannot be written.
     """
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; give the ledger.db that is damaged")
+    if path.stat().st_size == 0:
         raise StorageError(f"there is nothing in {path} that could be recovered; restore a backup")
     result = Recovered()
     with ExitStack() as stack:
@@ -62,6 +66,7 @@ def recover(path: Path, output: Path, now: Callable[[], float], progress: Progre
             stack.enter_context(lock(path.parent))
         fresh = stack.enter_context(new_file(output))
         source = stack.enter_context(closing(_open(path, output, stack)))
+        (result.schema,) = source.execute("PRAGMA user_version").fetchone()
         with closing(sqlite3.connect(fresh, isolation_level=None)) as target:
             try:
                 _fill(source, target, result, now(), progress)

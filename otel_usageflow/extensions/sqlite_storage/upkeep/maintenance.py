@@ -36,14 +36,15 @@ def verify_ledger(path: Path, expect: Head | None, progress: Progress) -> Verifi
     Raises:
         StorageError: there is no ledger, or it is of another version.
     """
-    file = path / LEDGER if path.is_dir() else path
+    alone = path.is_file()
+    file = path if alone else path / LEDGER
     try:
         check_file(file)
-        with closing(open_for_reading(path) if path.is_dir() else open_file_for_reading(path)) as connection:
+        with closing(open_file_for_reading(path) if alone else open_for_reading(path)) as connection:
             return verify(connection, file, expect, progress)
     except StorageCorrupt as error:
         found = Verification()
-        found.find("file", str(file), str(error), recovery(file))
+        found.find("file", str(file), str(error).removesuffix(f"; {recovery(file)}"), recovery(file))
         return found
 
 
