@@ -166,8 +166,12 @@ def _freeze_lane(lane: Lane, waiting: list[DueWindow], rules: FreezeRules, made:
         and window.start // MINUTE == first.start // MINUTE
         and window.start + window.length - first.start <= max(rules.max_window, first.length)
     ]
+    filled = [window for window in merged if window.requests]  # all of a window may have been taken back
     if formula is Formula.LAST:
-        latest = max(merged, key=lambda window: window.last_ns)
+        if not filled:
+            made.zero.extend(merged)
+            return
+        latest = max(filled, key=lambda window: window.last_ns)
         value: Quantity = latest.last_value
         pieces = [value]
         if len(amount.parts(value)) > 1:
@@ -181,7 +185,7 @@ def _freeze_lane(lane: Lane, waiting: list[DueWindow], rules: FreezeRules, made:
     if value == 0 and formula is Formula.SUM:
         made.zero.extend(merged)
         return
-    timestamp = max(window.last_ns for window in merged) // 1_000_000_000
+    timestamp = max(window.last_ns for window in filled or merged) // 1_000_000_000
     requests = sum(window.requests for window in merged)
     for number, piece in enumerate(pieces):
         made.drafts.append(

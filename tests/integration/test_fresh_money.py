@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from billing import CHAT, batch, billing, record, total
-from ledgers import Book, book
+from ledgers import METER, Book, book
 from looking_back import HOUR, RHYTHM, clock_of, command, rows, states
 from pruning import prune
 
@@ -29,7 +29,8 @@ from otel_usageflow.ledger.judge import judge
 from otel_usageflow.ledger.quarantine import Decided, Entry, Filters, Obstacle, Way, discard_of, release_of
 from otel_usageflow.ledger.reconcile import Pair
 from otel_usageflow.model.meter_event import MeterEvent
-from otel_usageflow.model.outcome import Accepted, Retry
+from otel_usageflow.model.outcome import Accepted, Refused, Retry
+from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
 from otel_usageflow.testing.stripe import Fault, StripeDouble
 
 EVENTS = "/v1/billing/meter_events"
@@ -302,3 +303,45 @@ async def test_what_a_repair_has_billed_is_not_released_as_well(tmp_path: Path) 
         (again,) = (await asyncio.to_thread(ask, told, None, Asker("ann", "reported since", now))).numbers
         await _told(open_book, again, now)
         assert len(Quarantine(tmp_path).release(_quarantined(open_book), Decided(), Who("ann", ""))) == 1
+
+
+async def test_a_refused_event_of_a_stray_record_does_not_stop_pruning(tmp_path: Path) -> None:
+    """A span whose end lay in the future has an event of its own that Stripe refused: it stays, all else goes."""
+    async with book(tmp_path, window=1) as open_book:
+        await open_book.list_customers({"acme": "cus_1", "beta": "cus_2"})
+        stray = record("acme", at=MINUTE + 150)._replace(at_ns=(MINUTE + 20) * 10**9)
+        await open_book.commit(batch(stray, record("beta", at=MINUTE + 5)), MINUTE + 21)
+        for event in await open_book.freeze(MINUTE + 30, one_by_one=True):
+            await open_book.ledger.begin([event], MINUTE + 30)
+            outcome = Refused(Reason.REJECTED, "no") if event.customer == "cus_1" else Accepted()
+            await open_book.ledger.settle(event, outcome, MINUTE + 31)
+        later = MINUTE + 20 * DAY
+        await open_book.commit(batch(record("acme", at=later)), later)
+        assert await prune(open_book, later, retention=5 * DAY)
+        assert rows(tmp_path, "SELECT customer, state FROM meter_events") == [("cus_1", 3)]
+        kept = rows(tmp_path, "SELECT count(*) FROM records WHERE at_ns < ?", later * 10**9)
+        assert kept == [(1,)]
+
+
+async def test_a_charge_that_was_taken_back_is_not_the_last_value(tmp_path: Path) -> None:
+    """An inner span that came before its outer one leaves no value behind on a meter that keeps the last one."""
+    async with book(tmp_path, window=1) as open_book:
+        open_book.meters[METER] = Formula.LAST
+        await open_book.list_customers({"acme": "cus_1"})
+        inner = record("acme", at=MINUTE + 10, quantity=9)
+        outer = record("acme", at=MINUTE + 10.5, quantity=4)._replace(trace_id=inner.trace_id)
+        before = record("acme", at=MINUTE + 9.2, quantity=3)
+        spans = [
+            UnflaggedSpan(inner.trace_id, inner.span_id, outer.span_id, "shop", inner.ended_ns),
+            UnflaggedSpan(outer.trace_id, outer.span_id, b"", "shop", outer.ended_ns),
+        ]
+        await open_book.commit(UsageBatch([inner, before], [spans[0]]), MINUTE + 11)
+        late = replace_end(outer, MINUTE + 8)
+        await open_book.commit(UsageBatch([late], [spans[1]]), MINUTE + 12)
+        frozen = await open_book.freeze(MINUTE + 30)
+        assert [event.value for event in frozen] == ["3"]
+
+
+def replace_end(one: UsageRecord, at: int) -> UsageRecord:
+    """The record of a span that ended then."""
+    return one._replace(ended_ns=at * 10**9, at_ns=at * 10**9)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
-from otel_usageflow.ledger.charge import charge_key, window_start
+from otel_usageflow.ledger.charge import charge_key, first_key, window_start
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.usage import UnflaggedSpan, UsageBatch, UsageRecord
 
@@ -112,6 +112,35 @@ def _take_back(connection: sqlite3.Connection, key: bytes, now: float) -> bool:
                 (amount.stored(less), length, start, series_id, first_seq),
             )
             connection.execute("UPDATE records SET quantity = NULL WHERE key = ?", (key,))
+            _mend_last(connection, table, (length, start, series_id, first_seq))
             trace_index.outdate(connection, [key])
             return True
     return False
+
+
+def _mend_last(connection: sqlite3.Connection, table: str, place: tuple[int, int, int, int]) -> None:
+    """Let a window say again what came last of what is left in it; freezing passes by one that is empty."""
+    length, start, series_id, first_seq = place
+    which = "length = ? AND start = ? AND series_id = ? AND first_seq = ?"
+    last = connection.execute(
+        f"""
+        SELECT at_ns, quantity FROM records
+        WHERE (key >= ? AND key < ? OR key IN (SELECT key FROM stray_records WHERE at_s >= ? AND at_s < ?))
+          AND series_id = ? AND seq BETWEEN ? AND (SELECT last_seq FROM {table} WHERE {which})
+          AND quantity IS NOT NULL AND at_ns >= ? AND at_ns < ?
+        ORDER BY at_ns DESC, seq DESC, key DESC LIMIT 1
+        """,
+        (
+            first_key(start),
+            first_key(start + length),
+            start,
+            start + length,
+            series_id,
+            first_seq,
+            *place,
+            start * 1_000_000_000,
+            (start + length) * 1_000_000_000,
+        ),
+    ).fetchone()
+    if last is not None:
+        connection.execute(f"UPDATE {table} SET last_ns = ?, last_value = ? WHERE {which}", (*last, *place))

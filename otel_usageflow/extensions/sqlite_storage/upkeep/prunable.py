@@ -220,8 +220,9 @@ class _Judge:
         if found is None:
             rows = self._connection.execute(
                 "SELECT r.series_id, e.event_id, e.state, e.settled_at FROM meter_events e "
-                "JOIN records r ON r.key = e.record_key WHERE e.record_key >= ? AND e.record_key < ?",
-                (first_key(minute), first_key(minute + MINUTE)),
+                "JOIN records r ON r.key = e.record_key WHERE e.record_key >= ? AND e.record_key < ? "
+                "OR e.record_key IN (SELECT key FROM stray_records WHERE at_s >= ? AND at_s < ?)",
+                (first_key(minute), first_key(minute + MINUTE), minute, minute + MINUTE),
             )
             found = self._unsettled_records[minute] = {
                 series_id
