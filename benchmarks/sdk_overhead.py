@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests/support .venv/bin/python benchmarks/sdk_overhead.py [REQUESTS]
 
-Each row is the best of seven rounds, with and without in turn, since other programs only ever add. First is the time that
-the caller waits, then the CPU time of the whole process, with the thread that encodes and sends.
+Each row is the best of seven rounds, with and without in turn, since other programs only ever add. First is the time
+that the caller waits, then the CPU time of the whole process, with the thread that encodes and sends.
 """
 
 import asyncio

@@ -80,6 +80,8 @@ class Sender:
     def _begin_in_child(self) -> None:
         self._connection.close()
         self._begin()
+        atexit.unregister(self.shutdown)  # the parent's may be gone, when it was shut down before the fork
+        atexit.register(self.shutdown)
 
     def put(self, record: Record) -> None:
         """Queue a record, or count it as dropped."""
