@@ -171,7 +171,12 @@ class Sender:
         if now < self._next_freeze or not self._may_freeze():
             return
         rules = self._delivery.rules(self._lanes.__contains__)
-        open_meters = {meter: how for meter, how in rules.meters.items() if self._may_freeze_for(meter[0])}
+        waiting = Counter(lane[0] for lane in self._lanes.ready)
+        open_meters = {
+            meter: how
+            for meter, how in rules.meters.items()
+            if waiting[meter[0]] < _MOST_IN_FLIGHT and self._may_freeze_for(meter[0])
+        }
         if open_meters:
             rules = replace(rules, meters=open_meters)
             for event in await self._ledger.freeze(rules, 2 * _MOST_IN_FLIGHT):
@@ -191,8 +196,13 @@ class Sender:
         return not gate.failing or (self._delivery.clock() >= gate.opens_at and not self._lanes.holds(account))
 
     def _sendable(self) -> int:
-        """Lanes that wait for nothing but a free place: an account that is cut off holds up no other."""
-        return sum(not self._gate(lane[0]).failing for lane in self._lanes.ready)
+        """Lanes that wait for nothing but a free place: an account that is cut off, or slowed, holds up no other."""
+        ready = Counter(lane[0] for lane in self._lanes.ready)
+        return sum(
+            min(lanes, max(1, int(self._pace(account).rate)))
+            for account, lanes in ready.items()
+            if not self._gate(account).failing
+        )
 
     def _until_due(self) -> float:
         """Seconds until the next window is due, and a little."""

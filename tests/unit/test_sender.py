@@ -298,6 +298,23 @@ async def test_a_slowed_account_leaves_places_to_others(tmp_path: Path) -> None:
         assert sum(not e.account for e in world.sent) < 50
 
 
+async def test_a_slowed_account_does_not_keep_usage_of_others_from_being_frozen(tmp_path: Path) -> None:
+    """With hundreds of lanes of it waiting for its pace, usage of another account that comes later is billed."""
+    async with book(tmp_path) as open_book:
+        open_book.meters = {METER: Formula.SUM, OTHER: Formula.SUM}
+        await _customers(open_book, "", 300)
+        await _customers(open_book, "acct_2", 50)
+        await open_book.commit(batch(*_usage(300)), NOON)
+        world = World(open_book, calls=1.0)
+        world.sender._paces["acct_2"] = world.sender._pace("unlimited")
+        world.sender._paces["acct_2"]._full = world.sender._paces["acct_2"]._rate = 100_000.0
+        async with world.running():
+            await world.until(lambda: len(world.sent) >= 1)
+            await open_book.commit(batch(*_usage(50, "acct_2")), NOON)
+            await world.until(lambda: sum(bool(e.account) for e in world.sent) == 50)
+        assert sum(not e.account for e in world.sent) < 50
+
+
 async def test_a_backlog_of_an_earlier_life_is_worked_off(tmp_path: Path) -> None:
     """Thousands of unsettled events are taken up page by page; each is sent, one of a lane at a time."""
     async with book(tmp_path) as open_book:
