@@ -15,12 +15,16 @@ from otel_usageflow.errors import UsageError
 if TYPE_CHECKING:
     from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
 
+_MOMENTS = frozenset(
+    ("ended_at", "timestamp", "frozen_at", "first_attempt_at", "settled_at", "asked_at", "at", "start")
+)
+
 _EPILOG = """\
 examples:
   otel-usageflow explain --config usageflow.yaml 4bf92f3577b34da6a3ce929d0e0e4736
   otel-usageflow explain --config usageflow.yaml --event uf_6d7e21...
 
-exit status: 0 found, 1 the ledger knows of no such trace or event
+exit status: 0 found, 1 the ledger knows of no such trace or event, 2 the ledger cannot be read
 """
 
 
@@ -29,7 +33,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = subparsers.add_parser(
         "explain",
         help="show why a request was billed, or what a meter event is made of",
-        description="Show what became of the requests of a trace: policy, user, window, meter event, Stripe's "
+        description="Show what became of the requests of a trace: policy, user, window, meter event, Stripe's\n"
         "answer. Or, with --event, which requests make up a meter event.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -83,10 +87,21 @@ def _explain_event(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"The ledger knows of no meter event with the identifier {arguments.event!r}{pruned}.\n")
         return 1
     event, requests = found
+    in_account = f" in account {event.account}" if event.account else ""
     if arguments.format == "json":
         _print_json({"event": asdict(event), "requests": [asdict(one) for one in requests]})
     else:
-        sys.stdout.write("\n".join([*_event_lines(event), "", *_request_lines(requests)]) + "\n")
+        sys.stdout.write(
+            "\n".join(
+                [
+                    _line("event name", event.event_name + in_account),
+                    *_event_lines(event),
+                    "",
+                    *_request_lines(event, requests),
+                ]
+            )
+            + "\n"
+        )
     return 0
 
 
@@ -104,7 +119,7 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
         yield _line("customer by", f"metadata {one.metadata_field}")
     if one.window is not None:
         length = f"{one.window.length} s from {_moment(one.window.start)}"
-        yield _line("window", f"{length}: {one.window.requests} requests, {plain(one.window.quantity)} in all")
+        yield _line("window", f"{length}: {_requests(one.window.requests)}, {plain(one.window.quantity)} in all")
     if one.event is not None:
         yield from _event_lines(one.event)
     if one.earlier_events:
@@ -123,7 +138,8 @@ def _event_lines(event: "ExplainedEvent") -> Iterable[str]:
 
     yield _line("meter event", event.identifier)
     yield _line("customer", event.customer)
-    yield _line("value", f"{event.value} for {event.requests} requests, stamped {_moment(event.timestamp)}")
+    what = "a correction" if event.correction is not None else _requests(event.requests)
+    yield _line("value", f"{event.value} for {what}, stamped {_moment(event.timestamp)}")
     yield _line("written down", _moment(event.frozen_at))
     if event.first_attempt_at is not None:
         yield _line("attempts", f"{event.attempts}, the first {_moment(event.first_attempt_at)}")
@@ -148,16 +164,26 @@ def _event_lines(event: "ExplainedEvent") -> Iterable[str]:
         yield _line("billed by", ", ".join(event.followed_by))
 
 
-def _request_lines(requests: Sequence["ExplainedRequest"]) -> Iterable[str]:
+def _request_lines(event: "ExplainedEvent", requests: Sequence["ExplainedRequest"]) -> Iterable[str]:
     from otel_usageflow.ledger.amount import plain
 
+    told = event.correction
+    if told is not None:
+        of = f" of meter event {told.corrects}" if told.corrects else ""
+        asked = f"asked for {_moment(told.asked_at)} by {told.actor}: {told.why}"
+        yield f"no requests: this is correction {told.number}{of}, {asked}"
+        return
     if not requests:
         yield "no requests: another part of the same amount names them"
         return
-    yield f"{len(requests)} requests"
+    yield _requests(len(requests))
     for one in requests:
         where = f"trace {one.trace_id} span {one.span_id}"
         yield f"  {_moment(one.ended_at)}  {plain(one.quantity):>12}  {one.user}  {one.policy}  {where}"
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
 
 
 def _line(name: str, text: str) -> str:
@@ -174,14 +200,20 @@ def _print_json(document: dict[str, object]) -> None:
 
 
 def _with_decimal_strings(value: object) -> object:
-    """The same with every quantity as a decimal string, as in all JSON of this command line."""
-    from otel_usageflow.ledger.amount import plain
+    """The same with quantities as decimal strings and moments in ISO 8601, as in all JSON of this command line."""
 
     if isinstance(value, list | tuple):
         return [_with_decimal_strings(one) for one in value]
     if isinstance(value, dict):
-        return {
-            name: plain(one) if name == "quantity" and one is not None else _with_decimal_strings(one)
-            for name, one in value.items()
-        }
+        return {name: _as_in_json(name, one) for name, one in value.items()}
     return value
+
+
+def _as_in_json(name: str, value: object) -> object:
+    from otel_usageflow.ledger.amount import plain
+
+    if name == "quantity" and value is not None:
+        return plain(value)  # type: ignore[arg-type]
+    if name in _MOMENTS and isinstance(value, int | float):
+        return _moment(value)
+    return value or None if name == "account" else _with_decimal_strings(value)

@@ -33,6 +33,8 @@ class ExplainedCorrection:
     asked_at: float
     actor: str
     why: str
+    corrects: str | None = None
+    """The identifier of the meter event that is corrected, if it is about one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class ExplainedEvent:
     corrections: tuple[ExplainedCorrection, ...] = ()
     followed_by: tuple[str, ...] = ()
     """Of an event that was given back: the identifiers of the events that bill its usage now."""
+    correction: ExplainedCorrection | None = None
+    """What an event without requests tells, if that is a correction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,3 +177,31 @@ async def test_what_is_pruned_is_called_pruned(tmp_path: Path, capsys: pytest.Ca
     config = configuration(tmp_path / "ledger")
     assert main(["explain", "--config", str(config), "00" * 15 + "ff"]) == 1
     assert "settled usage of before 2023-11-19T00:00:00.000Z is pruned" in capsys.readouterr().err
+
+
+async def test_json_is_that_of_the_other_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Moments in ISO 8601, quantities as strings, and null for the account of the key."""
+    _, (trace, _) = await _billed(tmp_path)
+    capsys.readouterr()
+    assert main(["explain", "--config", str(configuration(tmp_path)), "--format", "json", trace]) == 0
+    (usage,) = json.loads(capsys.readouterr().out)["usage"]
+    assert (usage["account"], usage["event"]["account"], usage["quantity"]) == (None, None, "3")
+    assert (usage["ended_at"], usage["window"]["start"]) == ("2023-11-14T22:13:01.000Z", "2023-11-14T22:13:00.000Z")
+    assert usage["event"]["settled_at"] == "2023-11-14T22:13:14.000Z"
+
+
+async def test_the_event_of_a_correction_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no requests; what it is for, who asked and why is told, and the meter is named."""
+    identifier, _ = await _billed(tmp_path)
+    with closing(open_for_commands(tmp_path)) as connection, transaction(connection):
+        connection.execute(
+            "INSERT INTO adjustments (account_id, event_name, customer, quantity, timestamp, whole, origin, why, "
+            "actor, asked_at, state, event_id) SELECT account_id, event_name, customer, -3, timestamp, 0, 'adjust', "
+            "'refund 77', 'ann@desk', 1, 'billed', event_id FROM meter_events"
+        )
+    capsys.readouterr()
+    assert main(["explain", "--config", str(configuration(tmp_path)), "--event", identifier]) == 0
+    out = capsys.readouterr().out
+    assert "no requests: this is correction 1, asked for" in out
+    assert "by ann@desk: refund 77" in out
+    assert "event name    api_request" in out

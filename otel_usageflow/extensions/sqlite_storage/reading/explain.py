@@ -207,6 +207,7 @@ def _event(connection: sqlite3.Connection, row: tuple[object, ...]) -> Explained
         earlier=story.earlier_answers(connection, event_id),
         corrections=story.corrections_of(connection, event_id),
         followed_by=story.later_events(connection, event_id) if state is EventState.RETURNED else (),
+        correction=story.correction_told(connection, event_id),
     )
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 
 from otel_usageflow.extensions.sqlite_storage.correction import corrections
+from otel_usageflow.ledger.correction import Correction
 from otel_usageflow.ledger.explanation import EarlierAnswer, ExplainedCorrection
 from otel_usageflow.ledger.states import EventState
 
@@ -24,10 +25,18 @@ def earlier_answers(connection: sqlite3.Connection, event_id: int) -> tuple[Earl
 
 def corrections_of(connection: sqlite3.Connection, event_id: int) -> tuple[ExplainedCorrection, ...]:
     """What was asked for to correct an event, oldest first."""
-    return tuple(
-        ExplainedCorrection(one.number, one.quantity, str(one.state), one.asked_at, one.actor, one.why)
-        for one in corrections.about(connection, event_id)
-    )
+    return tuple(map(_correction, corrections.about(connection, event_id)))
+
+
+def correction_told(connection: sqlite3.Connection, event_id: int) -> ExplainedCorrection | None:
+    """The correction that an event tells Stripe, if it is the event of one."""
+    row = connection.execute("SELECT adjustment_id FROM adjustments WHERE event_id = ?", (event_id,)).fetchone()
+    return None if row is None else _correction(corrections.listed(connection, [row[0]])[0])
+
+
+def _correction(one: Correction) -> ExplainedCorrection:
+    corrected = None if one.corrected is None else one.corrected.identifier
+    return ExplainedCorrection(one.number, one.quantity, str(one.state), one.asked_at, one.actor, one.why, corrected)
 
 
 def later_events(connection: sqlite3.Connection, event_id: int) -> tuple[str, ...]:
