@@ -1,5 +1,6 @@
 """The JSON schema: up to date, true to what is accepted; and every key is documented."""
 
+import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -116,9 +117,25 @@ def test_every_command_is_documented() -> None:
     from otel_usageflow.cli import parser
 
     page = (ROOT / "docs" / "cli.md").read_text()
-    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    commands = subcommands(parser())
     assert commands
-    for name, command in commands.items():  # type: ignore[union-attr]
+    for name, command in commands.items():
         assert f"## {name}\n" in page
-        options = {word for action in command._actions for word in action.option_strings} - {"-h", "--help"}
+        options = {option for one in with_subcommands(command) for option in options_of(one)}
         assert {option for option in options if option not in page} == set()
+
+
+def subcommands(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Name -> parser of what can stand behind a command."""
+    found = [action for action in of._actions if isinstance(action, argparse._SubParsersAction)]
+    return {name: command for action in found for name, command in action.choices.items()}
+
+
+def with_subcommands(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """A command and everything below it."""
+    return [command, *(one for child in subcommands(command).values() for one in with_subcommands(child))]
+
+
+def options_of(command: argparse.ArgumentParser) -> set[str]:
+    """Its options, without those for help."""
+    return {word for action in command._actions for word in action.option_strings} - {"-h", "--help"}
