@@ -15,6 +15,7 @@ from otel_usageflow.errors import UsageError
 
 if TYPE_CHECKING:
     from otel_usageflow.cli.reconcile_books import Asked, Result
+    from otel_usageflow.ledger.reconcile import Difference
 
 _EPILOG = """\
 It compares, for each customer and meter that the ledger has meter events of, the ledger's sums with Stripe's
@@ -120,7 +121,7 @@ def _repair(results: "list[Result]", arguments: argparse.Namespace, now: float) 
         (result.book, one)
         for result in results
         for one in result.differences
-        if one.correctable and one.timestamp > now - TELL_FOR
+        if one.correctable and one.timestamp > now - TELL_FOR and not _is_shared(result.book, one)
     ]
     every = sum(len(result.differences) for result in results)
     if not mended:
@@ -150,6 +151,14 @@ def _repair(results: "list[Result]", arguments: argparse.Namespace, now: float) 
                 f"correction {correction.number}: {correction.state}; {correction.message or ''}".rstrip("; ") + "\n"
             )
     return len(mended) == every
+
+
+def _is_shared(book: Book, difference: "Difference") -> bool:
+    """Whether another exporter of this ledger feeds the same meter: what looks foreign may be usage of that one."""
+    from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
+
+    pair = difference.pair
+    return len(Adjustments(book.directory).account_numbers(pair.account, pair.event_name)) > 1
 
 
 def _decide(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from billing import billing
+from billing import batch, billing, record
 from compared import YESTERDAY, billed, config, past, sent, used
 from ledgers import Book
 
@@ -74,6 +74,21 @@ async def test_stripe_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixtu
         status, out, err = await run(capsys, path)
         assert (status, out) == (2, "")
         assert "Stripe cannot be read" in err
+
+
+async def test_two_exporters_of_one_meter_are_not_repaired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the other exporter has sent is not taken off as foreign."""
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request")
+        customer = stripe.add_customer({"account_id": "acme"})
+        async with past(tmp_path, {"acme": customer}) as made:
+            await billed(made, stripe, YESTERDAY, 5)
+            await made.storage.ledger("stripe_meter/other test", 10).commit(batch(record(at=YESTERDAY)), YESTERDAY)
+        stripe.add_foreign("api_request", customer, "2", timestamp=YESTERDAY + 40_000)
+        status, _, err = await run(capsys, config(tmp_path, stripe), "--repair", "--yes")
+        assert (status, "None of this can be mended" in err) == (3, True)
 
 
 async def test_repair_makes_the_two_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
