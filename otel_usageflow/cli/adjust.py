@@ -199,18 +199,7 @@ def _values(one: "Correction") -> dict[str, object]:
     }
 
 
-_COLUMNS = (
-    "correction",
-    "event_name",
-    "customer",
-    "quantity",
-    "at",
-    "corrects",
-    "state",
-    "message",
-    "because",
-    "actor",
-)
+_COLUMNS = ("correction", "event_name", "customer", "quantity", "at", "state", "actor")
 
 
 def _show(corrections: "Sequence[Correction]", form: str) -> None:
@@ -225,3 +214,7 @@ def _show(corrections: "Sequence[Correction]", form: str) -> None:
         values = _values(one)
         printed.add_row(*(shown("" if values[name] is None else str(values[name])) for name in _COLUMNS))
     console().print(printed)
+    for one in corrections:
+        of = f"{one.corrected.identifier}, " if one.corrected is not None else ""
+        told = f" -> {one.message}" if one.message else ""
+        console().print(f"correction {one.number}: {shown(f'{of}because: {one.why}{told}')}", soft_wrap=True)

@@ -66,7 +66,8 @@ def table(*columns: str, numbers: tuple[str, ...] = ("requests", "quantity")) ->
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        whole = column == "trace id"  # to be copied
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold", no_wrap=whole)
     return made
 
 

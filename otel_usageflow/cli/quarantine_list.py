@@ -22,7 +22,9 @@ ENTRY_COLUMNS = (
     "account", "reason", "code", "policy", "event_name", "metadata_field", "user", "customer", "quantity", "ended_at",
     "trace_id", "span_id", "identifier", "seen",
 )  # fmt: skip
-_OFTEN_EMPTY = ("account", "code", "customer", "identifier", "seen", "metadata_field")
+_ONLY_FOR_MACHINES = ("metadata_field", "newest", "span_id", "remedy", "seen")
+"""What a terminal has no room for; remedies and names of attributes are told below the table, once each."""
+_OFTEN_EMPTY = ("account", "code", "customer", "identifier")
 _TOO_LATE = "too late"
 _EMPTY = "Nothing is in quarantine."
 _NO_MATCH = "Nothing in quarantine fits these filters."
@@ -30,6 +32,8 @@ _NO_MATCH = "Nothing in quarantine fits these filters."
 
 def print_groups(quarantines: "Sequence[Quarantine]", filters: "Filters", form: str) -> None:
     """Print what is in quarantine, in groups and in total."""
+    from otel_usageflow.ledger.quarantine import remedy
+
     groups = [group for one in quarantines for group in one.groups(filters)]
     now = time.time()
     if form == "json":
@@ -40,6 +44,9 @@ def print_groups(quarantines: "Sequence[Quarantine]", filters: "Filters", form: 
         console().print(_NO_MATCH if filters.any else _EMPTY)
     else:
         _table(GROUP_COLUMNS, [_readable(_group(group, now), group, now) for group in groups])
+        console().print()
+        for reason, text in dict.fromkeys((group.reason, remedy(group.reason, group.code)) for group in groups):
+            console().print(f"{reason}: {shown(text)}")
         totals = ", ".join(f"{one['requests']} {one['reason']}" for one in _totals(groups))
         console().print(f"\n{sum(group.requests for group in groups)} requests in quarantine: {totals}")
 
@@ -61,10 +68,9 @@ def print_entries(quarantines: "Sequence[Quarantine]", filters: "Filters", limit
     elif not found:
         console().print(_NO_MATCH if filters.any else _EMPTY)
     else:
-        _table(
-            ENTRY_COLUMNS,
-            [{**value, "seen": ", ".join(single.seen)} for value, single in zip(values, found, strict=True)],
-        )
+        _table(ENTRY_COLUMNS, values)
+        for policy, seen in dict.fromkeys((single.policy, single.seen) for single in found if single.seen):
+            console().print(f"\nSpans without a user for {shown(policy or '')} carried: {shown(', '.join(seen))}")
         if more:
             console().print(f"\nThere are more than {limit}; --limit N shows more.")
 
@@ -88,13 +94,16 @@ def _group(group: "Group", now: float) -> dict[str, object]:
         "oldest": _moment(group.oldest),
         "newest": _moment(group.newest),
         "since": _moment(group.since),
-        "days_left": round(left, 1) if left > 0 else _TOO_LATE,
+        "days_left": round(max(left, 0.0), 1),
         "remedy": remedy(group.reason, group.code),
     }
 
 
 def _readable(values: dict[str, object], group: "Group", now: float) -> dict[str, object]:
-    return {**values, "since": f"{_age(now - group.since)} ago"}
+    from otel_usageflow.ledger.quarantine import days_left
+
+    left = values["days_left"] if days_left(group.oldest, now) > 0 else _TOO_LATE
+    return {**values, "since": f"{_age(now - group.since)} ago", "days_left": left}
 
 
 def _entry(single: "Single") -> dict[str, object]:
@@ -142,11 +151,17 @@ def _harmless(value: object) -> object:
 
 
 def _table(columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
-    names = [name for name in columns if name not in _OFTEN_EMPTY or any(row[name] for row in rows)]
+    named = [name for name in columns if name not in _ONLY_FOR_MACHINES]
+    names = [name for name in named if name not in _OFTEN_EMPTY or any(row[name] for row in rows)]
     printed = table(*(name.replace("_", " ") for name in names), numbers=("requests", "quantity", "days left"))
     for row in rows:
-        printed.add_row(*(shown("" if row[name] is None else str(row[name])) for name in names))
+        printed.add_row(*(shown(_cell(name, row[name])) for name in names))
     console().print(printed)
+
+
+def _cell(name: str, value: object) -> str:
+    text = "" if value is None else str(value)
+    return text.replace("T", " ") if name in ("oldest", "ended_at") else text  # to be folded there
 
 
 def _moment(seconds: float) -> str:

@@ -9,7 +9,7 @@ from otel_usageflow.cli.reconcile_books import Result
 from otel_usageflow.ledger.amount import plain
 from otel_usageflow.ledger.reconcile import EXPLAINED, Difference
 
-_COLUMNS = ("from", "to", "event_name", "customer", "ledger", "stripe", "difference", "cause", "events")
+_COLUMNS = ("from", "to", "event_name", "customer", "ledger", "stripe", "difference", "cause")
 
 
 def show(results: Sequence[Result], form: str) -> None:
@@ -34,7 +34,8 @@ def _verdict(result: Result) -> str:
         return f"{result.book.name}: the ledger has no meter events in this time{told}"
     compared = result.pairs - len(result.not_comparable)
     what = f"{compared} customers and meters from {written(result.since)} to {written(result.until)}"
-    verdict = f"{len(result.differences)} differences" if result.differences else "no difference"
+    many = len(result.differences)
+    verdict = {0: "no difference", 1: "1 difference"}.get(many, f"{many} differences")
     return f"{result.book.name}: {verdict} in {what}, {result.reads} reads{told}"
 
 
@@ -83,9 +84,13 @@ def _table(found: Sequence[Difference]) -> None:
         names.insert(2, "account")
     printed = table(*(name.replace("_", " ") for name in names), numbers=("ledger", "stripe", "difference"))
     for one in found:
-        values = {**_values(one), "events": " ".join(one.events)}
+        values = _values(one)
+        values |= {name: str(values[name]).replace("T", " ") for name in ("from", "to")}  # to be folded there
         printed.add_row(*(shown("" if values[name] is None else str(values[name])) for name in names))
     console().print(printed)
+    for one in found:
+        if one.events:
+            sys.stdout.write(f"{one.cause} from {written(one.start)}: meter events {shown(' '.join(one.events))}\n")
     for cause in dict.fromkeys(one.cause for one in found):
         likely, remedy = EXPLAINED[cause]
         sys.stdout.write(f"{cause}: {likely}. {remedy[0].upper()}{remedy[1:]}.\n")

@@ -193,3 +193,35 @@ async def test_explain_tells_what_was_decided(ledger: Path, capsys: pytest.Captu
     text = capsys.readouterr().out
     assert "asked for" in text
     assert "discarded" in text
+
+
+async def test_a_terminal_of_100_columns_is_enough(
+    ledger: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trace ids can be copied whole, and each remedy is told once, in words that are not folded letter by letter."""
+    traces = await fill(ledger)
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm"), ("COLUMNS", "100")):
+        monkeypatch.setenv(name, value)
+    capsys.readouterr()
+    assert await asyncio.to_thread(quarantine, ledger, "list") == 0
+    out = capsys.readouterr().out
+    assert out.count("give a customer this user in the metadata field") == 1
+    assert max(map(len, out.splitlines()[2:])) <= 100
+    assert await asyncio.to_thread(quarantine, ledger, "list", "--entries") == 0
+    out = capsys.readouterr().out
+    assert all(trace.hex() in out for trace in traces.values())
+    assert "carried: http.route, url.path" in out
+
+
+async def test_days_left_is_a_number(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 in JSON when it is too late, never a word; the table says the word."""
+    now = time.time()
+    async with book(ledger) as open_book:
+        await open_book.list_customers({})
+        await open_book.commit(batch(record("stranger", at=now - 34 * DAY)), now - 2 * DAY)
+        await open_book.freeze(now - 2 * DAY)
+        await open_book.commit(batch(record(None, reason=Reason.NO_USER, at=now - 36 * DAY)), now - 2 * DAY)
+    document = await asyncio.to_thread(printed, capsys, ledger)
+    assert [one["days_left"] for one in document["quarantine"] if one["user"] is None] == [0.0]
+    assert await asyncio.to_thread(quarantine, ledger, "list") == 0
+    assert "too late" in capsys.readouterr().out
