@@ -91,6 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         give_up_stdout()  # the reader has seen enough
         return 0
+    except PermissionError as error:
+        user = "run the command as the user of the service, or choose another place"
+        sys.stderr.write(f"otel-usageflow: {error.filename or 'a file'}: {error.strerror}; {user}\n")
+        return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

@@ -96,7 +96,8 @@ async def compare(book: Book, asked: Asked) -> Result:
     except StripeFailure as error:
         raise StartError(
             f"exporters::{book.exporter}: Stripe cannot be read: {explained(error)}; "
-            "the comparison was not finished. The key needs to read meters (billing) and customers"
+            "the comparison was not finished. Try again when Stripe answers; the key must be able to read meters "
+            "and customers"
         ) from error
     result.pairs = len(pairs)
     return result

@@ -1,5 +1,7 @@
 """What commands say to arguments that nobody means, and about ledgers that are not there."""
 
+import errno
+import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -84,3 +86,20 @@ def test_damage_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     (tmp_path / "ledger.db").write_text("no database")
     assert main(["ledger", "verify", "--config", str(configuration(tmp_path))]) == 3
     assert capsys.readouterr().out.count("nothing was changed") == 1
+
+
+def test_what_belongs_to_another_user_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger's directory is for its own user alone: anybody else gets a sentence, no traceback."""
+    path = configuration(tmp_path / "ledger")
+    really = Path.stat
+
+    def stat(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:  # root may read everything, so feign it
+        if self.name.startswith("ledger.db"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return really(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert main(["usage", "--config", str(path)]) == 2
+    assert "ledger.db: Permission denied; run the command as the user" in capsys.readouterr().err
