@@ -1,6 +1,7 @@
 """Extension `sqlite_storage`: the durable ledger in one SQLite file."""
 
 import re
+import sqlite3
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -13,6 +14,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel, format_duration, parse_duration
+from otel_usageflow.extensions.sqlite_storage.damage import explained
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
 from otel_usageflow.extensions.sqlite_storage.names import Names
@@ -122,9 +124,11 @@ class SqliteStorage:
             raise
         try:
             await self._upkeep.start()
-        except BaseException:
+        except BaseException as error:
             await self._writer.stop()
             self._lock.close()
+            if isinstance(error, sqlite3.Error):
+                raise explained(error, self._directory / LEDGER) from error
             raise
         self._keeper.start()
         _log.info("ledger_opened", file=self.where)

@@ -46,7 +46,8 @@ def is_damage(error: BaseException) -> bool:
 
 def explained(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> StorageError:
     """What to tell people about an error of SQLite."""
-    if is_damage(error):
+    # The version of the schema is right, so what it lacks has been damaged.
+    if is_damage(error) or str(error).startswith(("no such column", "no such table")):
         return damaged(path, str(error))
     name = getattr(error, "sqlite_errorname", None) or ""
     if name == "SQLITE_FULL":
