@@ -16,7 +16,7 @@ class Finding:
     """Something that is not as it must be."""
 
     check: str
-    """`file`, `audit`, `seals`, `conservation` or `totals`."""
+    """`file`, `shape`, `audit`, `seals`, `conservation` or `totals`."""
     where: str
     """What it is about, for example `meter event 12`."""
     problem: str

@@ -80,6 +80,7 @@ def content(directory: Path) -> dict[str, list[tuple[object, ...]]]:
         # Whether an event with an answer was once uncertain decides about nothing any more.
         connection.execute("UPDATE meter_events SET uncertain = 0 WHERE state NOT IN (0, 1)")
         connection.execute("UPDATE held_windows SET held_at = 0")  # an age that is only shown
+        connection.execute("UPDATE open_windows SET sealed = 0")  # a sealed window only leaves later usage to another
         connection.execute("UPDATE ledger SET seq = 0")  # it may be ahead: numbers of commits are only compared
         found = {
             name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in sorted(tables)

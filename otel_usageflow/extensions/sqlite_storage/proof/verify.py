@@ -14,6 +14,7 @@ from otel_usageflow.extensions.sqlite_storage.damage import recovery
 from otel_usageflow.extensions.sqlite_storage.migration import migrate
 from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
 from otel_usageflow.extensions.sqlite_storage.proof.balance import check_conservation
+from otel_usageflow.extensions.sqlite_storage.proof.shape import check_shape
 from otel_usageflow.extensions.sqlite_storage.proof.totals import check_totals
 from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
 from otel_usageflow.ledger.verification import Head, Progress, Verification
@@ -37,6 +38,7 @@ def verify(connection: sqlite3.Connection, path: Path, expect: Head | None, prog
     connection.text_factory = _lenient
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
         ("file", lambda: _check_file(connection, found, path, progress)),
+        ("shape", lambda: check_shape(connection, found, progress)),
         ("audit", lambda: _check_audit(connection, found, expect, progress)),
         ("seals", lambda: _check_seals(connection, found, progress)),
         ("conservation", lambda: check_conservation(connection, found, progress)),
