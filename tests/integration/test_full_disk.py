@@ -15,7 +15,7 @@ SUPPORT = Path(__file__).parents[1] / "support"
 
 # The system refuses every byte that a file would grow by; sockets and pipes go on.
 _BEGIN = """
-import asyncio, contextlib, resource, signal, sys
+import asyncio, contextlib, resource, signal, sys, time
 from pathlib import Path
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -48,7 +48,8 @@ async def main():
                 with contextlib.suppress(Unavailable):
                     await running.bill(record(quantity=100))
                     raise AssertionError("taken on a full disk")
-            await asyncio.sleep(1.5)  # windows end, and nothing can be frozen or begun
+            last = int(time.time())  # windows of that second end, and nothing can be frozen or begun
+            await stripe.wait_until(lambda: time.time() > last + 1.5)
             full(False)
             await running.bill(record(quantity=1_000))
             await stripe.wait_until(lambda: total(stripe, customer) == 1_011)
