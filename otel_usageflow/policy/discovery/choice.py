@@ -27,6 +27,8 @@ _TRUST: Final = (
     "resource",
 )
 """Sources, those first whose answer a caller can least make up."""
+_WITHOUT_SCHEME: Final = Place("api_key", "authorization")
+"""Told, but for people to decide: whether every caller leaves the scheme out cannot be seen from some spans."""
 _SOURCE: Final[TypeAdapter[Any]] = TypeAdapter(UserSource)
 
 
@@ -68,6 +70,7 @@ def choose(template: Template, count: EndpointCount) -> list[tuple[Place, int]]:
         (place, number)
         for place, number in count.usable.items()
         if could_be_user(place)
+        and place != _WITHOUT_SCHEME
         and (place.source != "path" or path_parameter(place) in known)
         and can_be_written(place)
     ]
