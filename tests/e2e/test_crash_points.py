@@ -2,11 +2,10 @@
 
 import asyncio
 import signal
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from load import Load
+from load import Load, until_billed
 from processes import double, service
 
 from otel_usageflow.model.crash_point import POINTS
@@ -34,11 +33,5 @@ async def test_death_at_a_named_point(tmp_path: Path, point: str) -> None:
             await running.start()
         load.stopping.set()
         await sending
-        expected = {user: Decimal(tokens) for user, tokens in load.acknowledged.items() if tokens}
-        billed: dict[str, Decimal] = {}
-        async with asyncio.timeout(30):
-            while billed != expected:
-                billed = {user: Decimal(total) for user, total in (await stripe.totals()).items() if Decimal(total)}
-                assert all(billed.get(user, 0) <= tokens for user, tokens in expected.items()), "doubled"
-                await asyncio.sleep(0.1)
+        await until_billed(stripe, load, within=30)
         assert (await stripe.ask("violations"))["count"] == 0

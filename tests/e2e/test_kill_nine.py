@@ -6,12 +6,11 @@ The oracle is the clients' own memory of what was acknowledged, and the double's
 import asyncio
 import os
 import random
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from load import Load
-from processes import Double, Running, double, service
+from load import Load, until_billed
+from processes import Running, double, service
 
 KILLS = int(os.environ.get("CHAOS_KILLS", "8"))
 """`make chaos` takes many more, with a heavier load and every fault that the double knows."""
@@ -19,19 +18,6 @@ LONG = KILLS > 50
 FAULTS = ["reset_before", "reset_after", "error_after", "error_stored", "unavailable", "slow_after"]
 ALL_FAULTS = [*FAULTS, "error_before", "rate_limited", "lock_timeout", "malformed", "hang_after"]
 USERS = [f"user-{number}" for number in range(20)]
-
-
-async def _until_billed(stripe: Double, load: Load, within: float) -> dict[str, Decimal]:
-    expected = {user: Decimal(tokens) for user, tokens in load.acknowledged.items() if tokens}
-    billed: dict[str, Decimal] = {}
-    async with asyncio.timeout(within):
-        while billed != expected:
-            billed = {user: Decimal(total) for user, total in (await stripe.totals()).items() if Decimal(total)}
-            if any(billed.get(user, 0) > tokens for user, tokens in expected.items()):
-                break  # billed twice: waiting does not help
-            await asyncio.sleep(0.2)
-    assert billed == expected
-    return billed
 
 
 async def _kill_and_start(running: Running, dice: random.Random, kills: int) -> None:
@@ -71,7 +57,7 @@ async def test_every_acknowledged_request_is_billed_once(tmp_path: Path, window:
         load.stopping.set()
         await sending
         await _kill_and_start(running, dice, 2)
-        await _until_billed(stripe, load, within=600 if LONG else 60)
+        await until_billed(stripe, load, within=600 if LONG else 60)
         assert (await stripe.ask("violations"))["count"] == 0
         print(
             f"window {window}: {KILLS} kills, {load.requests} requests acknowledged, {load.retries} retries, "
@@ -95,4 +81,4 @@ async def test_sigterm_under_load_loses_nothing(tmp_path: Path) -> None:
             await running.start()
         load.stopping.set()
         await sending
-        await _until_billed(stripe, load, within=60)
+        await until_billed(stripe, load, within=60)

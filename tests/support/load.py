@@ -9,11 +9,13 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import aiohttp
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from processes import Double
 
 # What OTLP lets clients retry ("Failures") and a stopping server can answer; any other status would make them drop
 # the batch. CANCELLED is gRPC's own, for calls that nobody had taken up when the server stopped.
@@ -128,3 +130,16 @@ class Load:
                 return answer.status == 200
         except (aiohttp.ClientError, TimeoutError):
             return False
+
+
+async def until_billed(stripe: Double, load: Load, within: float) -> None:
+    """Wait until the double has counted what was acknowledged, each once; fail at once if it counted more."""
+    expected = {user: Decimal(tokens) for user, tokens in load.acknowledged.items() if tokens}
+    billed: dict[str, Decimal] = {}
+    async with asyncio.timeout(within):
+        while billed != expected:
+            billed = {user: Decimal(total) for user, total in (await stripe.totals()).items() if Decimal(total)}
+            if any(billed.get(user, 0) > tokens for user, tokens in expected.items()):
+                break  # billed twice: waiting does not help
+            await asyncio.sleep(0.2)
+    assert billed == expected
