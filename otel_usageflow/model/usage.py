@@ -86,6 +86,36 @@ class UnflaggedSpan(NamedTuple):
     ended_ns: int
 
 
+class TraceSpan(NamedTuple):
+    """A span that may hold a part of a request's quantity, or that leads from such a span to its request.
+
+    Only where a policy sums over a request's local trace (`quantity: {from: trace}`).
+    """
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    """8 bytes, or empty for a root."""
+    service: str
+    """The resource's `service.name`."""
+    entry: bool | None
+    """Whether the span enters its process, as requests do; None for a SERVER span whose SDK does not say."""
+    ended_ns: int
+    amounts: tuple[tuple[str, Quantity | None], ...] = ()
+    """(attribute that a policy sums, its exact number), sorted; None for a value that cannot be billed."""
+
+
+class TraceRequest(NamedTuple):
+    """A request whose quantity is summed over its local trace, and is not known before that is complete."""
+
+    record: UsageRecord
+    """Without a quantity; a reason only where there is no user."""
+    keys: tuple[str, ...]
+    """The attributes that are summed."""
+    wait_ns: int
+    """How long after the request's end, and its arrival, spans of its trace are waited for, in nanoseconds."""
+
+
 @dataclass(slots=True)
 class UsageBatch:
     """What the policies made of one export request."""
@@ -93,6 +123,9 @@ class UsageBatch:
     records: list[UsageRecord] = field(default_factory=list)
     unflagged: list[UnflaggedSpan] = field(default_factory=list)
     """Every SERVER span of unknown nesting, whether or not a policy matched it."""
+    trace_requests: list[TraceRequest] = field(default_factory=list)
+    trace_spans: list[TraceSpan] = field(default_factory=list)
+    """Every span of the services of which a policy sums local traces, requests included."""
     spans: int = 0
     requests: int = 0
     unmatched: int = 0
