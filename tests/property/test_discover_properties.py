@@ -5,14 +5,18 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from outside import command
 from span_builder import any_value, payload, span
 
+from otel_usageflow.policy.config import PolicyConfig
 from otel_usageflow.policy.discovery.facts import Facts
+from otel_usageflow.policy.discovery.starter import starter
 from otel_usageflow.policy.discovery.survey import Survey
+from otel_usageflow.policy.review import problems, remarks
 
 SECRET = "zq7"
 """What every value that could be a user holds, and nothing else does."""
@@ -116,8 +120,11 @@ def test_no_value_is_told(requests: list[dict[str, Any]]) -> None:
 
 
 @given(st.lists(st.tuples(_any_attributes, _hostile, st.booleans()), max_size=5))
+@example([({"http.route": "/:x"}, "", True), ({"url.path": "0"}, "", True)])
+@example([({"http.route": "/:a/:b"}, "", True), ({"http.route": "/:c/d"}, "", True)])
 @example([({"http.route": "0", "http.request.header.authorization": "0"}, "", True)])
 @settings(deadline=None, max_examples=120)
+@pytest.mark.timeout(600)  # where it fails, Hypothesis looks for the smallest example for up to five minutes
 def test_the_starter_file_is_always_valid(requests: list[tuple[dict[str, Any], str, bool]]) -> None:
     """Whatever anybody writes into spans, the file validates without a word, previews, and names no variable."""
     data = b"".join(
@@ -138,6 +145,36 @@ def test_the_starter_file_is_always_valid(requests: list[tuple[dict[str, Any], s
         assert all("${env:" not in one["endpoint"].replace("$$", "") for one in policies)
         result = command("preview", "--config", output, "--input", spans, "--format", "json")
         assert (result.status, result.err) == (0, "")
+
+
+_parts = st.sampled_from(
+    ["a", "b", "me", "users", "7", ":x", "{y}", "<int:z>", "*", "**", "*rest", "{p:path}", "", ":"]
+)
+_routes = st.none() | st.lists(_parts, max_size=4).map(lambda parts: "/" + "/".join(parts))
+_asked = st.none() | st.lists(st.sampled_from(["a", "b", "me", "users", "zoe", "7", ""]), max_size=4).map(
+    lambda parts: "/" + "/".join(parts)
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["GET", "POST", None]), _routes, _asked), max_size=12),
+    st.integers(1, 3),
+)
+@settings(deadline=None, max_examples=300)
+def test_every_policy_of_the_starter_file_can_bill(
+    requests: list[tuple[str | None, str | None, str | None]], widest: int
+) -> None:
+    """Whatever frameworks call their routes: no policy stands behind one that takes all of its requests."""
+    survey = Survey(widest=widest)
+    for method, route, path in requests:
+        named = {"http.request.method": method, "http.route": route, "url.path": path}
+        given = {key: value for key, value in named.items() if value is not None}
+        survey.add(payload(span(given | {"http.response.status_code": 200, "enduser.id": "u"})))
+    found = survey.finish()
+    written = yaml.safe_load(starter(found).replace("$$", "$"))["processors"]["usage_policy"]["policies"]
+    policies = [PolicyConfig.model_validate(one) for one in written]
+    assert [*problems(policies), *remarks(policies, ())] == []
+    assert sum(one.requests for one in found.endpoints.values()) + found.without_path == len(requests)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))

@@ -9,7 +9,7 @@ import yaml
 from outside import Result, command
 from span_builder import http, payload, span
 
-from otel_usageflow.policy.discovery import survey
+from otel_usageflow.policy.discovery import endpoints, survey
 from otel_usageflow.policy.discovery.count import MOST_DISTINCT
 
 
@@ -229,8 +229,9 @@ def test_many_words_at_one_place_are_a_parameter() -> None:
 
 def test_memory_does_not_grow_with_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever callers make up, only so many endpoints, places and services are kept; the others are counted."""
-    for name, most in (("MOST_ENDPOINTS", 20), ("MOST_PLACES", 30), ("MOST_SERVICES", 5), ("MOST_REMEMBERED", 10)):
+    for name, most in (("MOST_PLACES", 30), ("MOST_NAMES", 5), ("MOST_REMEMBERED", 10)):
         monkeypatch.setattr(survey, name, most)
+    monkeypatch.setattr(endpoints, "MOST_ENDPOINTS", 20)
     monkeypatch.setattr(survey, "MOST_WAITING", 10)
     words = [f"{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(200)]
     data = b"".join(

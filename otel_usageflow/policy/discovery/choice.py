@@ -6,8 +6,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from otel_usageflow.policy.discovery.count import EndpointCount
-from otel_usageflow.policy.discovery.facts import Place, could_be_user, path_parameter
-from otel_usageflow.policy.discovery.template import Template, parameter_names
+from otel_usageflow.policy.discovery.facts import Place, could_be_user, path_parameter, path_places
+from otel_usageflow.policy.discovery.template import Template
 from otel_usageflow.policy.sources.catalogue import UserSource
 
 _TRUST: Final = (
@@ -65,13 +65,13 @@ def choose(template: Template, count: EndpointCount) -> list[tuple[Place, int]]:
 
     What stands on at least half as many requests as the most frequent one comes before what does not.
     """
-    known = set(parameter_names(template))
+    known = set(path_places(template).values())
     places = [
         (place, number)
         for place, number in count.usable.items()
         if could_be_user(place)
         and place != _WITHOUT_SCHEME
-        and (place.source != "path" or path_parameter(place) in known)
+        and (place.source != "path" or place in known)
         and can_be_written(place)
     ]
     most = max((number for _, number in places), default=0)

@@ -11,6 +11,8 @@ MOST_DISTINCT: Final = 1_000
 """Distinct values that are counted exactly; of more is only known that there are more."""
 MOST_SAMPLES: Final = 5
 LONGEST_SAMPLE: Final = 80
+OTHERS: Final = "(others)"
+"""Stands for the services and instrumentation scopes beyond the most that are kept."""
 
 EndpointKey = tuple[str | None, Template]
 """Method, path."""

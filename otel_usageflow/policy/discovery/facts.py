@@ -60,15 +60,8 @@ class Facts:
     def __init__(self) -> None:
         self._uses: dict[bytes, _Use | None] = {}
 
-    def of_request(
-        self,
-        attributes: Sequence[bytes],
-        found: Found,
-        scope: str,
-        path: Sequence[str] | None,
-        template: Template | None,
-    ) -> dict[Place, Fact]:
-        """All places of one request at which something stands."""
+    def of_request(self, attributes: Sequence[bytes], found: Found, scope: str) -> dict[Place, Fact]:
+        """All places of one request at which something stands, but for those in its path."""
         values: dict[Place, list[Value]] = {}
         for use, value in self._used(attributes):
             if use.kind == "header":
@@ -80,8 +73,6 @@ class Facts:
             if len(values) > _MOST_PLACES:
                 break
         _from_query(found, scope, values)
-        if path is not None and template is not None:
-            _from_path(path, template, values)
         return {place: fact(given) for place, given in values.items()}
 
     def of_resource(self, attributes: Sequence[bytes]) -> dict[Place, Fact]:
@@ -224,12 +215,23 @@ def _from_query(found: Found, scope: str, values: dict[Place, list[Value]]) -> N
             values.setdefault(place, []).extend(http.query_values(found, scope, name))
 
 
-def _from_path(path: Sequence[str], template: Template, values: dict[Place, list[Value]]) -> None:
+def of_path(path: Sequence[str], template: Template) -> dict[Place, Fact]:
+    """What stands in a path where its template has a parameter."""
+    return {place: fact((path[index],)) for index, place in path_places(template).items() if index < len(path)}
+
+
+def path_places(template: Template) -> dict[int, Place]:
+    """Where a template has a parameter of one segment, and the place that this is: `users/{id}`."""
     names = parameter_names(template)
-    for index, segment in enumerate(template):
-        if segment.part is Part.ONE and index < len(path):
-            before = template[index - 1].text if index and template[index - 1].part is Part.LITERAL else ""
-            values.setdefault(Place("path", f"{before}/{{{names[index]}}}"), []).append(path[index])
+    return {
+        index: Place("path", f"{_literal_before(template, index)}/{{{names[index]}}}")
+        for index, segment in enumerate(template)
+        if segment.part is Part.ONE
+    }
+
+
+def _literal_before(template: Template, index: int) -> str:
+    return template[index - 1].text if index and template[index - 1].part is Part.LITERAL else ""
 
 
 def path_parameter(place: Place) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from otel_usageflow.policy.discovery.count import MOST_DISTINCT, Findings
+from otel_usageflow.policy.discovery.count import MOST_DISTINCT, OTHERS, Findings
 from otel_usageflow.policy.discovery.facts import could_be_user
 
 CAPTURING = "docs/capturing.md"
@@ -43,7 +43,13 @@ def excluded_scopes(found: Findings) -> list[str]:
     for (service, one, two), number in sorted(found.doubled.items()):
         fewer = min((one, two), key=lambda scope: (found.scopes[service, scope], scope))
         total = sum(count for (_, scope), count in found.scopes.items() if scope == fewer)
-        if number == total and fewer.strip() and fewer not in scopes and not {one, two} & set(scopes):
+        if (
+            number == total
+            and fewer.strip()
+            and fewer != OTHERS
+            and fewer not in scopes
+            and not {one, two} & set(scopes)
+        ):
             scopes.append(fewer)
     return scopes
 

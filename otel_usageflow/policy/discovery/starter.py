@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from otel_usageflow.policy.config import PolicyConfig
 from otel_usageflow.policy.discovery.choice import choose, source_of
-from otel_usageflow.policy.discovery.count import EndpointCount, EndpointKey, Findings, PlaceCount
+from otel_usageflow.policy.discovery.count import OTHERS, EndpointCount, EndpointKey, Findings, PlaceCount
 from otel_usageflow.policy.discovery.facts import Place
 from otel_usageflow.policy.discovery.kind import REASONS, EndpointKind, kind_of
 from otel_usageflow.policy.discovery.remarks import CAPTURING, excluded_scopes, remarks, requests
@@ -111,7 +111,7 @@ def _policy(key: EndpointKey, count: EndpointCount, found: Findings, names: set[
     source = source_of(places[0][0]) if places else _FALLBACK
     policy: dict[str, Any] = {"name": _name(key, names), "endpoint": endpoint_text(key)}
     service = max(count.shared, key=lambda one: (count.services[one], one)) if count.shared else ""
-    if service.strip():
+    if service.strip() and service != OTHERS:
         policy["match"] = {"service": service}
     policy |= {
         "user": source,

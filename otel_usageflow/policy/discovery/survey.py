@@ -6,7 +6,8 @@ a SERVER span of the same service within so many of them; it is counted when tha
 """
 
 import re
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,22 +23,25 @@ from otel_usageflow.model.spans import (
 )
 from otel_usageflow.policy import http
 from otel_usageflow.policy.discovery import template as templates
-from otel_usageflow.policy.discovery.count import EndpointCount, EndpointKey, Findings, PlaceCount
+from otel_usageflow.policy.discovery.count import OTHERS, Findings, PlaceCount
 from otel_usageflow.policy.discovery.doubles import Doubles, Report
-from otel_usageflow.policy.discovery.facts import Fact, Facts, Place
+from otel_usageflow.policy.discovery.endpoints import Endpoints
+from otel_usageflow.policy.discovery.facts import Fact, Facts, Place, of_path
 from otel_usageflow.policy.sources.header import PREFIX
-from otel_usageflow.policy.text import plain_text
+from otel_usageflow.policy.text import MAX_USER_LENGTH, plain_text
 from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, Span
 
-MOST_ENDPOINTS: Final = 500
 MOST_PLACES: Final = 400
 MOST_WAITING: Final = 5_000
 """SERVER spans that wait for their parent."""
 MOST_REMEMBERED: Final = 100_000
 """SERVER spans that are known when they come again, or as a parent."""
-MOST_SERVICES: Final = 200
-OTHER_SERVICES: Final = "(others)"
-"""Stands for the services beyond the most that are kept."""
+MOST_WAITING_FACTS: Final = 50_000
+"""What all of them hold that could name a user."""
+MOST_NAMES: Final = 200
+"""Services, and instrumentation scopes; those beyond are `OTHERS`."""
+LONGEST_NAME: Final = 200
+"""Characters of their names; longer ones are `OTHERS`."""
 _METHOD: Final = re.compile(r"[A-Z-]{1,20}")
 _KEYS: Final = http.BASE_KEYS | http.QUERY_KEYS
 _SERVICE: Final = Wanted({"service.name"})
@@ -54,7 +58,10 @@ class _Seen:
     trace_id: bytes
     where: int
     report: Report
+    path: tuple[str, ...]
+    """Its decoded segments, as far as they can hold a user."""
     facts: dict[Place, Fact]
+    """But for those in the path: what is a parameter there may turn out later."""
 
 
 @dataclass(slots=True)
@@ -68,22 +75,38 @@ class Survey:
 
     Args:
         values: keep a few of the values that could name users; otherwise only hashes of them are kept.
+        widest: distinct words that may stand at one place of a path; with more of them it is a parameter.
     """
 
-    def __init__(self, *, values: bool = False) -> None:
+    def __init__(self, *, values: bool = False, widest: int = templates.WIDEST) -> None:
         self._values = values
         self._found = Findings()
         self._wanted = Wanted(_KEYS)
         self._facts = Facts()
-        self._widths = templates.Widths()
+        self._endpoints = Endpoints(widest)
         self._doubles = Doubles()
         self._spans: dict[tuple[bytes, bytes], str] = {}
         """SERVER spans so far -> their service."""
-        self._services: set[str] = set()
+        self._services: dict[str, str] = {}
+        self._scopes: dict[str, str] = {}
         self._waiting: deque[tuple[tuple[bytes, bytes], str, _Seen]] = deque()
         """Parent, service, request."""
-        self._lost: dict[EndpointKey, EndpointCount] = {}
-        """What answered 404 and has no route: shown only if it answers something else, too."""
+        self._waiting_facts = 0
+
+    @property
+    def spans(self) -> int:
+        """Spans so far."""
+        return self._found.spans
+
+    @property
+    def requests(self) -> int:
+        """Requests so far, but for those that wait for their parent."""
+        return self._found.requests
+
+    @property
+    def endpoints(self) -> int:
+        """Endpoints so far."""
+        return len(self._endpoints.known)
 
     def add(self, payload: bytes) -> None:
         """Count one or several concatenated `ExportTraceServiceRequest`.
@@ -98,33 +121,26 @@ class Survey:
         """What was found; nothing may be added afterwards."""
         while self._waiting:
             self._decide()
-        found = self._found
-        for key, count in self._lost.items():
-            if key in found.endpoints:
-                found.endpoints[key].merge(count)
-            else:
-                found.not_found += count.requests
+        found, endpoints = self._found, self._endpoints
+        endpoints.finish()
+        found.endpoints, found.further, found.not_found = endpoints.known, endpoints.further, endpoints.not_found
         found.doubled, found.crossed = self._doubles.doubled, self._doubles.crossed
         return found
 
     def _read(self, resource_spans: ResourceSpans) -> None:
         resource: _Resource | None = None
         for scope_spans in resource_spans.scope_spans:
-            scope = scope_spans.scope.name.decode("utf-8", "replace")
+            scope = _kept(scope_spans.scope.name.decode("utf-8", "replace"), self._scopes)
             self._found.spans += len(scope_spans.spans)
             for span in scope_spans.spans:
                 if span.kind != SERVER:
                     continue
                 if resource is None:
                     attributes = resource_spans.resource.attributes
-                    service = self._service(plain_text(read(_SERVICE.find(attributes), "service.name")) or "")
+                    name = plain_text(read(_SERVICE.find(attributes), "service.name")) or ""
+                    service = _kept(name, self._services)
                     resource = _Resource(service, self._facts.of_resource(attributes))
                 self._classify(span, resource, scope)
-
-    def _service(self, name: str) -> str:
-        if len(self._services) < MOST_SERVICES:
-            self._services.add(name)
-        return name if name in self._services else OTHER_SERVICES
 
     def _classify(self, span: Span, resource: _Resource, scope: str) -> None:
         identity = (span.trace_id, span.span_id)
@@ -145,13 +161,15 @@ class Survey:
             self._found.no_http += 1
         elif parent and not span.flags & PARENT_KNOWN and parent != span.span_id:
             self._waiting.append(((span.trace_id, parent), resource.service, seen))
-            if len(self._waiting) > MOST_WAITING:
+            self._waiting_facts += len(seen.facts)
+            while len(self._waiting) > MOST_WAITING or self._waiting_facts > MOST_WAITING_FACTS:
                 self._decide()
         else:
             self._count(seen)
 
     def _decide(self) -> None:
         parent, service, seen = self._waiting.popleft()
+        self._waiting_facts -= len(seen.facts)
         if self._spans.get(parent) == service:
             self._found.nested += 1
         else:
@@ -161,14 +179,13 @@ class Survey:
         found = self._wanted.find(span.attributes)
         if not http.is_http(found):
             return None
-        text = http.path(found)
-        path = None if text is None else http.path_segments(text, scope)
+        path = http.segments(found, scope)
         route = http.route(found)
         template = templates.of_request(path, route)
         method = http.method(found)
         if method is not None and not _METHOD.fullmatch(method):
             method = None  # whoever sent it made it up
-        facts = self._facts.of_request(span.attributes, found, scope, path, template)
+        facts = self._facts.of_request(span.attributes, found, scope)
         if not self._found.headers:
             self._found.headers = any(name_of(raw).startswith(PREFIX) for raw in span.attributes)
         return _Seen(
@@ -179,6 +196,7 @@ class Survey:
             span.trace_id,
             hash((method, text)),
             Report(resource.service, scope, span.start_time_unix_nano, ended_ns(span)),
+            _bounded(path or ()),
             {**resource.facts, **facts},
         )
 
@@ -187,56 +205,42 @@ class Survey:
         found.requests += 1
         found.scopes[seen.report.service, seen.report.scope] += 1
         crossed = self._doubles.add(seen.trace_id, seen.where, seen.report)
-        for place, fact in seen.facts.items():
-            if place not in found.places and len(found.places) >= MOST_PLACES:
-                found.unnamed += 1
-                continue
-            found.places.setdefault(place, PlaceCount()).add(fact, keep_value=self._values and not place.secret)
         if seen.template is None:
             found.without_path += 1
+            self._places(seen.facts)
             return
-        endpoint = self._endpoint(seen, seen.template)
+        lost = seen.status == 404 and not seen.routed
+        template, endpoint = self._endpoints.find(seen.method, seen.template, routed=seen.routed, lost=lost)
+        facts = {**seen.facts, **of_path(seen.path, template)}
+        self._places(facts)
         if endpoint is None:
             return
         endpoint.requests += 1
         endpoint.statuses[seen.status] += 1
         endpoint.services[seen.report.service] += 1
         endpoint.usable.update(
-            place for place, fact in seen.facts.items() if fact.text is not None and place in found.places
+            place for place, fact in facts.items() if fact.text is not None and place in found.places
         )
         endpoint.of_framework |= seen.routed
         if crossed is not None:
             endpoint.shared |= {crossed, seen.report.service}
 
-    def _endpoint(self, seen: _Seen, template: templates.Template) -> EndpointCount | None:
-        """Where a request is counted; None if there is no room for its endpoint, which is counted by itself."""
+    def _places(self, facts: dict[Place, Fact]) -> None:
         found = self._found
-        lost = seen.status == 404 and not seen.routed
-        endpoints = self._lost if lost else found.endpoints
-        if not seen.routed:
-            template, grown = self._widths.settle(template, learn=not lost and len(endpoints) < MOST_ENDPOINTS)
-            if grown:
-                self._settle_again()
-        key = (seen.method, template)
-        if key in found.endpoints:
-            return found.endpoints[key]
-        if key not in endpoints:
-            if len(endpoints) >= MOST_ENDPOINTS:
-                found.not_found += lost
-                found.further += not lost
-                return None
-            endpoints[key] = EndpointCount(statuses=Counter())
-        return endpoints[key]
+        for place, fact in facts.items():
+            if place not in found.places and len(found.places) >= MOST_PLACES:
+                found.unnamed += 1
+                continue
+            found.places.setdefault(place, PlaceCount()).add(fact, keep_value=self._values and not place.secret)
 
-    def _settle_again(self) -> None:
-        """A place of paths has become a parameter: endpoints that differed only there are one."""
-        for endpoints in (self._found.endpoints, self._lost):
-            before = list(endpoints.items())
-            endpoints.clear()
-            for (method, template), count in before:
-                if not count.of_framework:
-                    template, _ = self._widths.settle(template, learn=False)
-                if (method, template) in endpoints:
-                    endpoints[method, template].merge(count)
-                else:
-                    endpoints[method, template] = count
+
+def _kept(name: str, names: dict[str, str]) -> str:
+    """The name, always the same object; `OTHERS` where there is no room for it."""
+    if len(names) < MOST_NAMES and len(name) <= LONGEST_NAME:
+        return names.setdefault(name, name)
+    return names.get(name, OTHERS)
+
+
+def _bounded(path: Sequence[str]) -> tuple[str, ...]:
+    """What is longer is no user, and one character more says so."""
+    return tuple(text[: MAX_USER_LENGTH + 1] for text in path[: templates.DEEPEST])

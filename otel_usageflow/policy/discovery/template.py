@@ -133,6 +133,11 @@ def _of_path(path: Sequence[str]) -> Template:
     return tuple(made)
 
 
+def shape(template: Template) -> Template:
+    """The template without the names of its parameters: two of one shape take the same paths."""
+    return tuple(segment if segment.part is Part.LITERAL else Segment(segment.part) for segment in template)
+
+
 def parameter_names(template: Template) -> list[str]:
     """The name of the parameter at each place, empty for a literal: the route's own, else `id`, `id2`, ..."""
     taken = {segment.text for segment in template if segment.part is not Part.LITERAL}
@@ -178,16 +183,26 @@ class Widths:
                 if made not in self._wide and learn and segment.text not in words:
                     words.add(segment.text)
                     if len(words) > self._widest:
-                        self._wide.add(made)
-                        words.clear()
+                        self._widen(made)
                         grown = True
                 if made in self._wide:
                     segment = Segment(Part.ONE)
             made = (*made, segment)
         return made, grown
 
+    def _widen(self, place: Template) -> None:
+        """Forget what was learnt below the words that stood here: nobody will come by them again."""
+        self._wide.add(place)
+        depth = len(place)
+        self._words = {
+            below: words
+            for below, words in self._words.items()
+            if len(below) < depth or below[:depth] != place or below[depth:][:1] == (Segment(Part.ONE),)
+        }
+
 
 def specificity(template: Template) -> tuple[tuple[int, str], ...]:
-    """Sorts templates so that, of two that fit one path, the narrower comes first."""
+    """Sorts templates so that one that takes everything that another takes comes after it."""
     ranks: Mapping[Part, int] = {Part.LITERAL: 0, Part.ONE: 1, Part.REST: 2}
-    return (*((ranks[segment.part], segment.text) for segment in template), (-1, ""))
+    # Names of parameters do not count: /{a}/{b} stands behind /{c}/d.
+    return (*((ranks[segment.part], segment.text) for segment in shape(template)), (-1, ""))
