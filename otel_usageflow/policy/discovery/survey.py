@@ -194,7 +194,7 @@ class Survey:
             templates.by_route(path, route),
             http.status(found),
             span.trace_id,
-            hash((method, text)),
+            hash((method, None if path is None else tuple(path))),
             Report(resource.service, scope, span.start_time_unix_nano, ended_ns(span)),
             _bounded(path or ()),
             {**resource.facts, **facts},
