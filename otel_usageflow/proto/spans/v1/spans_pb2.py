@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)otel_usageflow/proto/spans/v1/spans.proto\x12\x1dotel_usageflow.proto.spans.v1\"O\n\x07Request\x12\x44\n\x0eresource_spans\x18\x01 \x03(\x0b\x32,.otel_usageflow.proto.spans.v1.ResourceSpans\"\x8a\x01\n\rResourceSpans\x12\x39\n\x08resource\x18\x01 \x01(\x0b\x32\'.otel_usageflow.proto.spans.v1.Resource\x12>\n\x0bscope_spans\x18\x02 \x03(\x0b\x32).otel_usageflow.proto.spans.v1.ScopeSpans\"\x1e\n\x08Resource\x12\x12\n\nattributes\x18\x01 \x03(\x0c\"u\n\nScopeSpans\x12\x33\n\x05scope\x18\x01 \x01(\x0b\x32$.otel_usageflow.proto.spans.v1.Scope\x12\x32\n\x05spans\x18\x02 \x03(\x0b\x32#.otel_usageflow.proto.spans.v1.Span\"\x15\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"\xac\x01\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x05\x12\x1c\n\x14start_time_unix_nano\x18\x07 \x01(\x06\x12\x1a\n\x12\x65nd_time_unix_nano\x18\x08 \x01(\x06\x12\x12\n\nattributes\x18\t \x03(\x0c\x12\r\n\x05\x66lags\x18\x10 \x01(\x07\"O\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x36\n\x05value\x18\x02 \x01(\x0b\x32\'.otel_usageflow.proto.spans.v1.AnyValue\"\xb4\x01\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\x0cH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x15\n\x0b\x61rray_value\x18\x05 \x01(\x0cH\x00\x12\x16\n\x0ckvlist_value\x18\x06 \x01(\x0cH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x07\n\x05value\"E\n\nArrayValue\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.otel_usageflow.proto.spans.v1.AnyValueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)otel_usageflow/proto/spans/v1/spans.proto\x12\x1dotel_usageflow.proto.spans.v1\"O\n\x07Request\x12\x44\n\x0eresource_spans\x18\x01 \x03(\x0b\x32,.otel_usageflow.proto.spans.v1.ResourceSpans\"\x8a\x01\n\rResourceSpans\x12\x39\n\x08resource\x18\x01 \x01(\x0b\x32\'.otel_usageflow.proto.spans.v1.Resource\x12>\n\x0bscope_spans\x18\x02 \x03(\x0b\x32).otel_usageflow.proto.spans.v1.ScopeSpans\"\x1e\n\x08Resource\x12\x12\n\nattributes\x18\x01 \x03(\x0c\"u\n\nScopeSpans\x12\x33\n\x05scope\x18\x01 \x01(\x0b\x32$.otel_usageflow.proto.spans.v1.Scope\x12\x32\n\x05spans\x18\x02 \x03(\x0b\x32#.otel_usageflow.proto.spans.v1.Span\"\x15\n\x05Scope\x12\x0c\n\x04name\x18\x01 \x01(\x0c\"\xe3\x01\n\x04Span\x12\x10\n\x08trace_id\x18\x01 \x01(\x0c\x12\x0f\n\x07span_id\x18\x02 \x01(\x0c\x12\x13\n\x0btrace_state\x18\x03 \x01(\x0c\x12\x16\n\x0eparent_span_id\x18\x04 \x01(\x0c\x12\x0c\n\x04kind\x18\x06 \x01(\x05\x12\x1c\n\x14start_time_unix_nano\x18\x07 \x01(\x06\x12\x1a\n\x12\x65nd_time_unix_nano\x18\x08 \x01(\x06\x12\x12\n\nattributes\x18\t \x03(\x0c\x12 \n\x18\x64ropped_attributes_count\x18\n \x01(\r\x12\r\n\x05\x66lags\x18\x10 \x01(\x07\"O\n\x08KeyValue\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x36\n\x05value\x18\x02 \x01(\x0b\x32\'.otel_usageflow.proto.spans.v1.AnyValue\"\xb4\x01\n\x08\x41nyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\x0cH\x00\x12\x14\n\nbool_value\x18\x02 \x01(\x08H\x00\x12\x13\n\tint_value\x18\x03 \x01(\x03H\x00\x12\x16\n\x0c\x64ouble_value\x18\x04 \x01(\x01H\x00\x12\x15\n\x0b\x61rray_value\x18\x05 \x01(\x0cH\x00\x12\x16\n\x0ckvlist_value\x18\x06 \x01(\x0cH\x00\x12\x15\n\x0b\x62ytes_value\x18\x07 \x01(\x0cH\x00\x42\x07\n\x05value\"E\n\nArrayValue\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.otel_usageflow.proto.spans.v1.AnyValueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOPE']._serialized_start=449
   _globals['_SCOPE']._serialized_end=470
   _globals['_SPAN']._serialized_start=473
-  _globals['_SPAN']._serialized_end=645
-  _globals['_KEYVALUE']._serialized_start=647
-  _globals['_KEYVALUE']._serialized_end=726
-  _globals['_ANYVALUE']._serialized_start=729
-  _globals['_ANYVALUE']._serialized_end=909
-  _globals['_ARRAYVALUE']._serialized_start=911
-  _globals['_ARRAYVALUE']._serialized_end=980
+  _globals['_SPAN']._serialized_end=700
+  _globals['_KEYVALUE']._serialized_start=702
+  _globals['_KEYVALUE']._serialized_end=781
+  _globals['_ANYVALUE']._serialized_start=784
+  _globals['_ANYVALUE']._serialized_end=964
+  _globals['_ARRAYVALUE']._serialized_start=966
+  _globals['_ARRAYVALUE']._serialized_end=1035
 # @@protoc_insertion_point(module_scope)
