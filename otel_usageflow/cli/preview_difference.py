@@ -40,12 +40,16 @@ def _tables(found: Difference) -> Iterator[tuple[str, Table]]:
 
 def _usage(found: Difference) -> Table:
     with_account = any(line.account is not None for line in found.usage)
-    columns = ["policy", "event name", "customer by", "user", *(["account"] if with_account else [])]
+    with_payload = any(line.payload for line in found.usage)
+    columns = ["policy", "event name", "customer by", "user"]
+    columns += [*(["account"] if with_account else []), *(["payload"] if with_payload else [])]
     numbers = ("requests before", "after", "quantity before", "after ", "difference")
     lines = table(*columns, *numbers, numbers=numbers)
     for line in found.usage:
         by = "its id" if line.metadata_field is None else f"metadata {line.metadata_field}"
         cells = [line.policy, line.event_name, by, line.user, *([line.account or ""] if with_account else [])]
+        if with_payload:
+            cells.append(", ".join(f"{name}: {value}" for name, value in line.payload))
         change = decimal_text(line.quantity)
         cells += [
             str(line.before.requests),

@@ -1,7 +1,7 @@
 """What recorded spans would cost, added up: the result of `preview`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,6 +11,17 @@ from otel_usageflow.policy.engine import PolicyEngine
 from otel_usageflow.policy.quantity import total
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.text import decimal_text
+
+Payload = tuple[tuple[str, str], ...]
+"""Further keys of meter events, sorted by key."""
+
+
+class UsagePart(NamedTuple):
+    """What of a line of usage has one payload."""
+
+    payload: Payload
+    requests: int
+    quantity: Quantity
 
 
 class UsageLine(NamedTuple):
@@ -22,8 +33,10 @@ class UsageLine(NamedTuple):
     metadata_field: str | None
     requests: int
     quantity: Quantity
-    account: str | None = None
+    account: str | None
     """The Stripe connected account that the policy names."""
+    parts: tuple[UsagePart, ...]
+    """The same by what their meter events say besides, sorted."""
 
 
 class CountLine(NamedTuple):
@@ -105,7 +118,7 @@ def _add_up(batch: UsageBatch, result: Preview) -> None:
     result.spans, result.requests = batch.spans, batch.requests
     result.unmatched_requests, result.malformed = batch.unmatched, batch.malformed
     result.failed_conditions = batch.failed_conditions
-    amounts: dict[_Key, list[Quantity]] = {}
+    amounts: dict[_Key, dict[Payload, list[Quantity]]] = {}
     quarantined: Counter[tuple[str, str]] = Counter()
     for record in batch.records:
         terms = record.terms
@@ -114,14 +127,16 @@ def _add_up(batch: UsageBatch, result: Preview) -> None:
             _note_seen(record, result)
         else:
             key = (terms.policy, terms.event_name, record.user, terms.metadata_field, terms.account)
-            amounts.setdefault(key, []).append(record.quantity)
+            amounts.setdefault(key, {}).setdefault(record.payload, []).append(record.quantity)
     result.usage = [_line(key, amounts[key]) for key in sorted(amounts, key=lambda key: key[:3])]
     result.quarantined = [CountLine(*key, quarantined[key]) for key in sorted(quarantined)]
     result.unbilled = [CountLine(*key, batch.unbilled[key]) for key in sorted(batch.unbilled)]
 
 
-def _line(key: _Key, quantities: Sequence[Quantity]) -> UsageLine:
-    return UsageLine(*key[:4], len(quantities), total(quantities), key[4])
+def _line(key: _Key, quantities: Mapping[Payload, Sequence[Quantity]]) -> UsageLine:
+    parts = tuple(UsagePart(payload, len(each), total(each)) for payload, each in sorted(quantities.items()))
+    whole = total([quantity for each in quantities.values() for quantity in each])
+    return UsageLine(*key[:4], sum(part.requests for part in parts), whole, key[4], parts)
 
 
 def _note_seen(record: UsageRecord, result: Preview) -> None:

@@ -6,7 +6,7 @@ from decimal import Context, Decimal
 from typing import Any, Final, NamedTuple
 
 from otel_usageflow.model.usage import Quantity
-from otel_usageflow.policy.preview import CountLine, Preview, UsageLine
+from otel_usageflow.policy.preview import CountLine, Payload, Preview
 from otel_usageflow.policy.text import decimal_text
 
 _EXACT: Final = Context(prec=300)
@@ -20,13 +20,14 @@ class Bill(NamedTuple):
 
 
 class UsageChange(NamedTuple):
-    """A line of usage that differs."""
+    """A line of usage that differs. Usage with another payload is another line."""
 
     policy: str
     event_name: str
     metadata_field: str | None
     user: str
     account: str | None
+    payload: Payload
     before: Bill
     after: Bill
 
@@ -78,6 +79,7 @@ class Difference:
                     "metadata_field": line.metadata_field,
                     "user": line.user,
                     "account": line.account,
+                    "payload": dict(line.payload),
                     "requests": _numbers(line.before.requests, line.after.requests),
                     "quantity": {
                         "before": decimal_text(line.before.quantity),
@@ -105,25 +107,31 @@ def compare(before: Preview, after: Preview) -> Difference:
     )
 
 
-_Key = tuple[str, str, str, str | None, str | None]
+_Key = tuple[str, str, str, str | None, str | None, Payload]
 _NOTHING: Final = Bill(0, 0)
 
 
 def _by_key(result: Preview) -> dict[_Key, Bill]:
-    return {_key(line): Bill(line.requests, line.quantity) for line in result.usage}
+    return {
+        (line.policy, line.event_name, line.user, line.metadata_field, line.account, part.payload): Bill(
+            part.requests, part.quantity
+        )
+        for line in result.usage
+        for part in line.parts
+    }
 
 
-def _key(line: UsageLine) -> _Key:
-    return line.policy, line.event_name, line.user, line.metadata_field, line.account
+def _sortable(key: _Key) -> tuple[tuple[bool, str | Payload], ...]:
+    """What may be None sorts, too: the same policy may have another customer field or account on each side."""
+    return (*tuple((part is not None, part or "") for part in key[:5]), (True, key[5]))
 
 
 def _usage(before: Mapping[_Key, Bill], after: Mapping[_Key, Bill]) -> Iterator[UsageChange]:
-    # Sorted by what may be None, too: the same policy may have another customer field or account on each side.
-    for key in sorted({*before, *after}, key=lambda key: tuple((part is not None, part or "") for part in key)):
+    for key in sorted({*before, *after}, key=_sortable):
         one, two = before.get(key, _NOTHING), after.get(key, _NOTHING)
         if (key in before) != (key in after) or one != two:
-            policy, event_name, user, metadata_field, account = key
-            yield UsageChange(policy, event_name, metadata_field, user, account, one, two)
+            policy, event_name, user, metadata_field, account, payload = key
+            yield UsageChange(policy, event_name, metadata_field, user, account, payload, one, two)
 
 
 def _counts(before: list[CountLine], after: list[CountLine]) -> Iterator[CountChange]:

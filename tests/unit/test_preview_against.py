@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from outside import EXAMPLE, changed, command, export, policy, request, span
 
-from otel_usageflow.policy.preview import CountLine, Preview, UsageLine
+from otel_usageflow.policy.preview import CountLine, Preview, UsageLine, UsagePart
 from otel_usageflow.policy.preview_difference import compare
+from otel_usageflow.policy.quantity import total
 
 SPANS = export(
     span(request(n="0.1")),
@@ -72,7 +74,8 @@ def test_a_difference_is_told_for_each_user(bench: Bench) -> None:
     result = bench.run("--format", "json")
     assert (result.status, result.err) == (3, "")
     told = json.loads(result.out)
-    line = {"policy": "chat", "event_name": "api_request", "metadata_field": "account_id", "account": None}
+    line = {"policy": "chat", "event_name": "api_request", "metadata_field": "account_id"}
+    line |= {"account": None, "payload": {}}
     assert told == {
         "equal": False,
         "spans": 5,
@@ -114,6 +117,30 @@ def test_where_usage_goes_is_a_difference(keys: dict[str, Any], bench: Bench) ->
     ]
 
 
+def test_another_payload_is_another_bill(bench: Bench) -> None:
+    """Equal sums whose meter events say something else differ, and each side's payload is told."""
+    model = {"model": {"attribute": "n"}}
+    bench.write([policy(payload=model)], [policy(payload={"size": {"attribute": "n"}})])
+    result = bench.run("--format", "json")
+    assert result.status == 3
+    told = [
+        (line["user"], line["payload"], line["requests"]["difference"]) for line in json.loads(result.out)["usage"]
+    ]
+    assert told == [
+        ("acme", {"model": "0.1"}, -1),
+        ("acme", {"size": "0.1"}, 1),
+        ("zoe", {"model": "3"}, -1),
+        ("zoe", {"size": "3"}, 1),
+    ]
+    assert "size: 0.1" in bench.run().out
+    bench.write([policy(payload=model)], [policy(payload=model, endpoint=["POST /chat", "POST /nothing"])])
+    assert bench.run().status == 0
+    plain = command("preview", "--config", bench.new, "--input", bench.spans, "--format", "json")
+    assert [sorted(line) for line in json.loads(plain.out)["usage"]] == [
+        ["event_name", "metadata_field", "policy", "quantity", "requests", "user"]
+    ] * 2
+
+
 def test_errors_name_their_file(bench: Bench) -> None:
     """What is wrong with either configuration is told at once, each with its file; status 1, not 3."""
     bench.write([policy(statsu="2xx")], [policy(user={"headr": "x"})])
@@ -149,15 +176,28 @@ def test_standard_input_is_read_once(bench: Bench) -> None:
 
 _counts = st.dictionaries(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), st.integers(1, 9))
 _amounts = st.one_of(st.integers(0, 10**17), st.decimals(0, 10**9, allow_nan=False, places=18))
+_payloads = st.sampled_from([(), (("model", "m"),), (("model", "n"),)])
 _users = st.dictionaries(
     st.tuples(
         st.sampled_from("ab"), st.sampled_from("uv"), st.sampled_from([None, "f"]), st.sampled_from([None, "a"])
     ),
-    st.tuples(st.integers(1, 9), _amounts),
+    st.lists(st.tuples(_payloads, st.integers(1, 9), _amounts), min_size=1, unique_by=lambda part: part[0]),
 )
 _bills = st.builds(
     lambda usage, quarantined, unbilled, unmatched: Preview(
-        usage=[UsageLine(p, "e", u, f, n, q, account) for (p, u, f, account), (n, q) in usage.items()],
+        usage=[
+            UsageLine(
+                p,
+                "e",
+                u,
+                f,
+                sum(n for _, n, _ in parts),
+                total(q for *_, q in parts),
+                a,
+                tuple(starmap(UsagePart, parts)),
+            )
+            for (p, u, f, a), parts in usage.items()
+        ],
         quarantined=[CountLine(*key, number) for key, number in quarantined.items()],
         unbilled=[CountLine(*key, number) for key, number in unbilled.items()],
         unmatched_requests=unmatched,
@@ -175,13 +215,17 @@ def test_before_plus_difference_is_after(before: Preview, after: Preview) -> Non
     found, back = compare(before, after), compare(after, before)
     sums: dict[Any, Any] = {}
     for line in before.usage:
-        sums[line.policy, line.user, line.metadata_field, line.account] = Fraction(line.quantity)
+        for part in line.parts:
+            sums[line.policy, line.user, line.metadata_field, line.account, part.payload] = Fraction(part.quantity)
     for change in found.usage:
-        key = (change.policy, change.user, change.metadata_field, change.account)
+        key = (change.policy, change.user, change.metadata_field, change.account, change.payload)
         assert sums.get(key, 0) == change.before.quantity
         sums[key] = sums.get(key, 0) + Fraction(change.quantity)
     for line in after.usage:
-        assert sums.pop((line.policy, line.user, line.metadata_field, line.account)) == line.quantity
+        for part in line.parts:
+            assert (
+                sums.pop((line.policy, line.user, line.metadata_field, line.account, part.payload)) == part.quantity
+            )
     assert not any(sums.values())
     assert [-Fraction(change.quantity) for change in back.usage] == [
         Fraction(change.quantity) for change in found.usage
