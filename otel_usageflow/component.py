@@ -117,6 +117,62 @@ class Watched(Protocol):
         """
 
 
+def _nothing() -> None:
+    """What a change does that has nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a component has prepared for new settings, while it still works by the old ones.
+
+    A reload prepares the changes of all components; then it applies all of them at one moment, or, if one could not be
+    prepared, discards all. Exactly one of the two functions is called, once. Neither waits, and neither may fail.
+    """
+
+    apply: Callable[[], None] = _nothing
+    """Put the new settings in force."""
+    discard: Callable[[], None] = _nothing
+    """Let go of what was prepared."""
+    terms: tuple[Terms, ...] = ()
+    """For processors: what its policies will bill."""
+
+
+Judge = Callable[[bytes, int], UsageBatch]
+"""As `Processor.process`."""
+
+
+@runtime_checkable
+class Reloadable(Protocol):
+    """What a processor may be besides: one that takes new settings while it runs. Others need a restart for that."""
+
+    def judge(self) -> Judge:
+        """What decides by the settings of now, and goes on to do so after a change."""
+
+    async def prepare(self, config: Any) -> Change:
+        """Prepare other settings, of the type that the component was built from. Nothing is in force before `apply`.
+
+        Raises:
+            StartError, ConfigErrors: they cannot be used; the message says why and what to do.
+            Unavailable: not now; it is tried again by itself.
+        """
+
+
+@runtime_checkable
+class Expectant(Protocol):
+    """What an exporter may be besides: one that learns of other policies while it runs.
+
+    Under any other, processors can change only what does not change what is billed (`Context.terms`).
+    """
+
+    async def expect(self, terms: tuple[Terms, ...]) -> Change:
+        """Prepare for what the policies of its pipelines will bill. Usage under the old terms still comes, for a while.
+
+        Raises:
+            StartError: it can never be billed; the message says why and what to do.
+            Unavailable: not now; it is tried again by itself.
+        """
+
+
 _METRIC_NAME = re.compile(r"otel_usageflow_[a-z0-9_]*[a-z0-9]")
 _LABEL_NAME = re.compile(r"[a-z][a-z0-9_]*")
 

@@ -52,6 +52,8 @@ class KeyRing:
         """Whether there have ever been keys."""
         self.ignored: tuple[str, ...] = ()
         """What is wrong with keys that were left out."""
+        self.last: tuple[bytes, int] | None = None
+        """What the place held when it was last read well, and when that was."""
         self.doubted = False
         """Set when a token was refused without a refresh, because the last one had not helped."""
         self.wake: Callable[[], None] = _nothing
@@ -103,6 +105,7 @@ class KeyRing:
         self.ignored = tuple(ignored)
         self.keys = before.followed_by(read, at_ns)
         self.loaded = True
+        self.last = (data, at_ns)
         if self.keys is not before:
             self._absent = {}
         return self.keys is not before

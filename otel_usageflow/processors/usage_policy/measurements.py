@@ -20,8 +20,13 @@ def refused_tokens(processor: str, counts: Mapping[tuple[str, Cause], int]) -> I
         )
 
 
-def keys(processor: str, upkeeps: Sequence[KeyUpkeep]) -> Iterator[Measurement]:
-    """How many keys each place has, and how often it was read; rings of one place count together."""
+def keys(
+    processor: str, upkeeps: Sequence[KeyUpkeep], loads_before: Mapping[tuple[str, str], int]
+) -> Iterator[Measurement]:
+    """How many keys each place has, and how often it was read; rings of one place count together.
+
+    `loads_before`: those of rings that are gone, because counts must not go back when policies change.
+    """
     known: Counter[str] = Counter()
     loads: Counter[tuple[str, str]] = Counter()
     for one in upkeeps:
@@ -38,6 +43,7 @@ def keys(processor: str, upkeeps: Sequence[KeyUpkeep]) -> Iterator[Measurement]:
             {"processor": processor, "place": place},
         )
     for (place, outcome), count in loads.items():
+        count += loads_before.get((place, outcome), 0)
         yield Measurement(
             "otel_usageflow_jwt_key_loads_total",
             "counter",

@@ -8,9 +8,9 @@ from types import TracebackType
 
 import structlog
 
-from otel_usageflow.component import Context, Measurement
+from otel_usageflow.component import Change, Context, Judge, Measurement
 from otel_usageflow.errors import StartError
-from otel_usageflow.model.usage import UsageBatch
+from otel_usageflow.model.usage import Terms, UsageBatch
 from otel_usageflow.policy.engine import PolicyEngine
 from otel_usageflow.policy.jwt_cause import Cause
 from otel_usageflow.policy.jwt_trust import Trust
@@ -47,6 +47,10 @@ def _compiled(config: UsagePolicyConfig, trust: Trust) -> PolicyEngine:
     return PolicyEngine(policies, frozenset(config.exclude_scopes))
 
 
+def _terms(engine: PolicyEngine) -> tuple[Terms, ...]:
+    return tuple(policy.terms for policy in engine.policies)
+
+
 class UsagePolicyProcessor:
     """Turns spans into usage records by policy.
 
@@ -71,7 +75,6 @@ class UsagePolicyProcessor:
         self._engine = _compiled(config, self._trust)
         self._id = context.id
         self._keeper = KeyKeeper(
-            self._trust.rings,
             context.clock.ns,
             lambda problem: context.health.report(context.id, problem),
             remote,
@@ -79,14 +82,13 @@ class UsagePolicyProcessor:
         )
         self._summary_interval = summary_interval
         self._telling: asyncio.Task[None] | None = None
-        self.terms = tuple(policy.terms for policy in self._engine.policies)
+        self.terms = _terms(self._engine)
         """What the policies bill."""
 
     async def __aenter__(self) -> "UsagePolicyProcessor":
         """Start to keep keys up to date; ready with or without them."""
-        await self._keeper.start()
-        if self._trust.refused:
-            self._telling = asyncio.create_task(self._tell_regularly())
+        await self._keeper.start(self._trust.rings)
+        self._tell_if_needed()
         return self
 
     async def __aexit__(
@@ -108,9 +110,40 @@ class UsagePolicyProcessor:
         """
         return self._engine.evaluate(payload, received_ns)
 
+    def judge(self) -> Judge:
+        """What decides by the policies of now, and goes on to do so when they change."""
+        return self._engine.evaluate
+
+    async def prepare(self, config: UsagePolicyConfig) -> Change:
+        """Compile other policies; keys that are loaded for the same place are taken over.
+
+        Raises:
+            StartError: keys cannot be used.
+            Unavailable: keys of a new place could not be loaded yet.
+        """
+        trust = Trust(before=self._trust)
+        engine = await asyncio.to_thread(_compiled, config, trust)
+        await self._keeper.prepare(trust.rings)
+
+        def apply() -> None:
+            self._engine, self._trust, self.terms = engine, trust, _terms(engine)
+            trust.part()
+            self._keeper.use(trust.rings)
+            self._tell_if_needed()
+
+        return Change(apply, self._keeper.discard, _terms(engine))
+
     async def measure(self) -> Sequence[Measurement]:
         """Tokens that were refused, and the keys."""
-        return [*refused_tokens(self._id, self._trust.refused), *keys(self._id, self._keeper.upkeeps)]
+        keeper = self._keeper
+        return [
+            *refused_tokens(self._id, self._trust.refused),
+            *keys(self._id, keeper.upkeeps, keeper.loads_before),
+        ]
+
+    def _tell_if_needed(self) -> None:
+        if self._trust.refused and self._telling is None:
+            self._telling = asyncio.create_task(self._tell_regularly())
 
     async def _tell_regularly(self) -> None:
         """Say now and then which tokens were refused, for those who read no metrics."""
