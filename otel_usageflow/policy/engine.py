@@ -18,7 +18,7 @@ from otel_usageflow.model.spans import (
     has_valid_ids,
     parent_of,
 )
-from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
+from otel_usageflow.model.usage import Reason, TraceRequest, UnflaggedSpan, UsageBatch, UsageRecord
 from otel_usageflow.policy import http
 from otel_usageflow.policy.match import Selection, holds
 from otel_usageflow.policy.nesting import SpanIdentity, drop_inner
@@ -26,6 +26,7 @@ from otel_usageflow.policy.paths import Leaf, PathTree
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import HttpRequest, Origin
 from otel_usageflow.policy.text import plain_text
+from otel_usageflow.policy.trace_spans import TraceReader
 from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, ScopeSpans, Span
 
 SERVICE = "service.name"
@@ -62,6 +63,8 @@ class PolicyEngine:
         entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
         self._tree = PathTree(entries, lambda chosen: Selection(chosen, conditions))
         self._span_keys = Wanted(http.BASE_KEYS.union(*(policy.span_keys for policy in policies)))
+        summed = [policy.summed for policy in policies if policy.summed is not None]
+        self._traces = TraceReader(summed) if summed else None
         self._resource_keys = Wanted(frozenset({SERVICE}).union(*(policy.resource_keys for policy in policies)))
 
     def evaluate(
@@ -103,13 +106,13 @@ class PolicyEngine:
         for scope_spans in resource_spans.scope_spans:
             spans = self._fresh(scope_spans, work)
             scope = scope_spans.scope.name.decode("utf-8", "replace")
-            if scope in self._excluded:
-                continue
-            servers = [span for span in spans if span.kind == SERVER]
-            if servers and resource is None:
+            servers = [span for span in spans if span.kind == SERVER] if scope not in self._excluded else []
+            if (servers or self._traces is not None) and resource is None:
                 resource = self._resource_keys.find(resource_spans.resource.attributes)
                 service = plain_text(read(resource, SERVICE)) or ""
-            if resource is not None:
+            if self._traces is not None:  # spans of excluded scopes are no requests, but lead to them all the same
+                self._traces.read(spans, service, scope, work.batch)
+            if servers and resource is not None:
                 origin = Origin(resource, service, scope, resource_spans.resource.attributes)
                 for span in servers:
                     self._classify(span, origin, work)
@@ -142,8 +145,7 @@ class PolicyEngine:
             return
         batch = work.batch
         batch.requests += 1
-        text = http.path(found)
-        path = None if text is None else http.path_segments(text, origin.scope)
+        path = http.segments(found, origin.scope)
         leaves = self._tree.by_route(http.route(found)) if path is None else self._tree.by_path(path)
         if leaves:
             request = HttpRequest(span, found, origin, http.method(found), path)
@@ -164,9 +166,15 @@ class PolicyEngine:
             taken.add(event_name)
             if http.status(request.found) in policy.statuses:
                 try:
-                    work.batch.records.append(_record(policy, request, work.received_ns))
+                    record = _record(policy, request, work.received_ns)
                 except Unavailable as error:
                     work.put_off = error
+                    continue
+                if policy.summed is None:
+                    work.batch.records.append(record)
+                else:
+                    summed = policy.summed
+                    work.batch.trace_requests.append(TraceRequest(record, summed.names, summed.wait_ns))
             else:
                 work.batch.unbilled[policy.terms.policy, "status"] += 1
         return bool(taken)
@@ -201,7 +209,7 @@ def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageReco
     seen: tuple[str, ...] = ()
     if user is None:
         reason, seen = Reason.NO_USER, _names(span)
-    elif quantity is None:
+    elif quantity is None and policy.summed is None:
         reason = Reason.BAD_QUANTITY
     return UsageRecord(
         span.trace_id,

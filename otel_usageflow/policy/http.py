@@ -30,6 +30,13 @@ _DECODED_URL_SCOPES: Final = frozenset(
 # An ASGI server hands the path on decoded, and these, with FastAPI's own telemetry, have no other: what is left of
 # percent signs in it was sent as %25. Where a slash was sent as %2F cannot be told any more.
 _DECODED_PATH_SCOPES: Final = _DECODED_URL_SCOPES | {"fastapi"}
+# These decode the path for url.path alone; http.target, where they set it, is as it was sent. The same goes for Go's.
+_DECODED_URL_PATH_SCOPES: Final = frozenset(
+    f"opentelemetry.instrumentation.{name}" for name in ("wsgi", "flask", "django", "aiohttp_server")
+)
+_GO_SCOPES: Final = "go.opentelemetry.io/"
+# url.path is WSGI's PATH_INFO, in which a character stands for a byte (PEP 3333).
+_LATIN_1_SCOPES: Final = frozenset({"opentelemetry.instrumentation.wsgi", "opentelemetry.instrumentation.flask"})
 
 
 class _Memo(dict[Raw, Any]):
@@ -88,6 +95,30 @@ def path(found: Found) -> str | None:
         if url:
             return _path_of_url(url)
     return None
+
+
+def segments(found: Found, scope: str) -> list[str] | None:
+    """The path in segments, decoded once, whatever the instrumentation of this scope did; None without a path."""
+    text = path(found)
+    if text is None:
+        return None
+    if ("%" in text or not text.isascii()) and _is_url_path(text, found):
+        if scope in _LATIN_1_SCOPES:
+            text = _utf_8(text)
+        if scope in _DECODED_URL_PATH_SCOPES or scope.startswith(_GO_SCOPES):
+            text = text.replace("%", "%25")
+    return path_segments(text, scope)
+
+
+def _is_url_path(text: str, found: Found) -> bool:
+    return text == _text(found, "url.path") and text != _target_path(found)
+
+
+def _utf_8(latin_1: str) -> str:
+    try:
+        return latin_1.encode("latin-1").decode()
+    except UnicodeError:
+        return latin_1
 
 
 def _target_path(found: Found) -> str | None:

@@ -13,12 +13,15 @@ class Difference:
     """In these captures, this request of the traffic has another outcome.
 
     `becomes` is policy -> the user it is billed to, or None for `no_user`; empty means that no policy matches.
+    `remedy` is a heading of remedies.md. A request of which there are several spans counts `times`.
     """
 
     request: str
     captures: frozenset[str]
     reason: str
+    remedy: str
     becomes: Mapping[str, str | None] = field(default_factory=dict)
+    times: int = 1
 
 
 def _each(stacks: str, conventions: str) -> frozenset[str]:
@@ -26,11 +29,13 @@ def _each(stacks: str, conventions: str) -> frozenset[str]:
 
 
 _WSGI = _each("flask django django-wsgiref", "old http dup")
-_NODE = _each("node-http express fastify", "current old http dup")
+_NODE = _each("node-http express fastify koa", "current old http dup")
+_AIOHTTP = _each("aiohttp", "old http dup")
+_AIOHTTP_OUTER = _each("aiohttp-outer", "http")
 _ASGI_OLD = _each("fastapi starlette", "old")
 _NO_PATH = _each("django-wsgiref", "http")
 _DECODED_PATH = (
-    _each("flask django", "http")
+    _each("flask django aiohttp aiohttp-outer", "http")
     | _each("fastapi starlette", "old http dup native")
     | _each("django-wsgiref", "old dup")
 )
@@ -45,49 +50,82 @@ DIFFERENCES: tuple[Difference, ...] = (
         "header twice",
         _WSGI,
         "WSGI servers join the lines of a header with a comma: one value, of no customer",
+        "A header that is sent twice",
         {"header": "acme,globex"},
     ),
     Difference(
         "header twice",
         _NODE,
         "Node joins the lines of a header with a comma: one value, of no customer",
+        "A header that is sent twice",
         {"header": "acme, globex"},
     ),
-    Difference("query plus", _ASGI_OLD, f"{_DECODED_QUERY}: + may have been + or a space", {"query": None}),
-    Difference("query encoded plus", _ASGI_OLD, f"{_DECODED_QUERY}: + may have been + or a space", {"query": None}),
-    Difference("query encoded ampersand", _ASGI_OLD, f"{_DECODED_QUERY}: & now separates", {"query": "a"}),
-    Difference("path, encoded slash", _DECODED_PATH, "the path on the span is decoded: a segment more"),
     Difference(
-        "path, not ASCII",
-        _each("flask", "http"),
-        "url.path is WSGI's PATH_INFO as it stands, in which every byte is a character of Latin-1",
-        {"path": "cafÃ©"},
+        "query plus",
+        _ASGI_OLD,
+        f"{_DECODED_QUERY}: + may have been + or a space",
+        "A query that is decoded too early",
+        {"query": None},
+    ),
+    Difference(
+        "query encoded plus",
+        _ASGI_OLD,
+        f"{_DECODED_QUERY}: + may have been + or a space",
+        "A query that is decoded too early",
+        {"query": None},
+    ),
+    Difference(
+        "query encoded ampersand",
+        _ASGI_OLD,
+        f"{_DECODED_QUERY}: & now separates",
+        "A query that is decoded too early",
+        {"query": "a"},
+    ),
+    Difference(
+        "path, encoded slash",
+        _DECODED_PATH,
+        "the path on the span is decoded: a segment more",
+        "A slash within a path parameter",
     ),
     Difference(
         "path, not ASCII",
         _each("django-wsgiref", "old dup"),
         "http.url is put together again in Latin-1: %E9, which is no UTF-8",
+        "A server without a raw target",
         {"path": None},
     ),
-    Difference("mounted", _each("flask", "http"), "url.path is WSGI's PATH_INFO, without the mount's SCRIPT_NAME"),
+    Difference(
+        "mounted",
+        _each("flask", "http"),
+        "url.path is WSGI's PATH_INFO, without the mount's SCRIPT_NAME",
+        "An app mounted below a prefix (WSGI)",
+    ),
     Difference(
         "mounted, remote parent",
         _each("flask", "http"),
         "url.path is WSGI's PATH_INFO, without the mount's SCRIPT_NAME",
+        "An app mounted below a prefix (WSGI)",
     ),
-    Difference("path, encoded slash", _NO_PATH, f"{_NOTHING_BUT_A_ROUTE}, here of any number of segments"),
+    Difference(
+        "path, encoded slash",
+        _NO_PATH,
+        f"{_NOTHING_BUT_A_ROUTE}, here of any number of segments",
+        "A server without a raw target",
+    ),
     *(
-        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, {"path": None})
+        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"path": None})
         for request in (
             "path",
             "path, trailing slash",
             "path, second spelling",
             "path, encoded space",
             "path, not ASCII",
+            "path, encoded percent",
         )
     ),
+    Difference("joined", _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"template": None}),
     *(
-        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, {"query": None})
+        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"query": None})
         for request in (
             "query",
             "query plus",
@@ -99,7 +137,25 @@ DIFFERENCES: tuple[Difference, ...] = (
         )
     ),
     *(
-        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, {"any": None})
+        Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"any": None})
         for request in ("fallback: second", "fallback: first is a placeholder")
+    ),
+    Difference(
+        "header twice",
+        _AIOHTTP | _AIOHTTP_OUTER,
+        "the instrumentation keeps the last line of a header and says nothing of the others",
+        "A header that is sent twice to aiohttp",
+        {"header": "globex"},
+    ),
+    *(
+        Difference(
+            request,
+            _AIOHTTP,
+            "every web.Application is instrumented, and each begins a trace of its own: two spans for one request",
+            "An app mounted below a prefix (aiohttp)",
+            {"mounted": user},
+            times=2,
+        )
+        for request, user in (("mounted", "acme"), ("mounted, remote parent", "globex"))
     ),
 )

@@ -16,6 +16,11 @@ METERS: Mapping[str, tuple[str, str]] = {
     "key": ("api_request", "api_key_sha256"),
     "bearer": ("api_request", "api_key_sha256"),
     "jwt": ("api_request", "tenant"),
+    "basic": ("api_request", "account_id"),
+    "cookie": ("api_request", "account_id"),
+    "baggage": ("api_request", "account_id"),
+    "transform": ("api_request", "account_id"),
+    "template": ("api_request", "account_id"),
     "query": ("api_request", "account_id"),
     "path": ("api_request", "org"),
     "body": ("api_request", "account_id"),
@@ -35,30 +40,32 @@ PARTS = ("usage", "quarantined", "unbilled")
 """The lists of a bill."""
 
 
-def outcomes_of(request: Request, capture: str) -> Iterable[Outcome]:
-    """The request's outcomes in the capture of that name, with what its instrumentation cannot carry."""
+def outcomes_of(request: Request, capture: str) -> tuple[int, tuple[Outcome, ...]]:
+    """How often the request is reported in the capture of that name, and what each time comes of it."""
     for difference in DIFFERENCES:
         if request.name == difference.request and capture in difference.captures:
-            return tuple(
+            return difference.times, tuple(
                 Billed(policy, user) if user is not None else Quarantined(policy)
                 for policy, user in difference.becomes.items()
             )
-    return request.outcomes
+    return 1, request.outcomes
 
 
 def bill(capture: str = "") -> dict[str, Any]:
     """What `preview --format json` must print for that capture, without `spans`; by default with nothing lost.
 
     `requests` is the number of requests that were sent, so a span that is counted twice, or not at all, shows.
+    Only a difference that says so makes it more.
     """
     usage: dict[tuple[str, str, str], list[Any]] = {}
     quarantined: Counter[tuple[str, str]] = Counter()
     unbilled: Counter[tuple[str, str]] = Counter()
-    unmatched = 0
+    reported = unmatched = 0
     for request in REQUESTS:
-        outcomes = tuple(outcomes_of(request, capture))
-        unmatched += not outcomes
-        for outcome in outcomes:
+        times, outcomes = outcomes_of(request, capture)
+        reported += times
+        unmatched += 0 if outcomes else times
+        for outcome in outcomes * times:
             match outcome:
                 case Billed(policy, user, quantity):
                     usage.setdefault((policy, METERS[policy][0], user), []).append(quantity)
@@ -67,7 +74,7 @@ def bill(capture: str = "") -> dict[str, Any]:
                 case Unbilled(policy):
                     unbilled[policy, "status"] += 1
     return {
-        "requests": len(REQUESTS),
+        "requests": reported,
         "usage": [
             {
                 "policy": policy,
@@ -109,6 +116,7 @@ def expected(captures: Iterable[str]) -> dict[str, Any]:
                 "reasons": reasons,
                 "without": {part: [row for row in common[part] if row not in own[part]] for part in PARTS},
                 "with": {part: [row for row in own[part] if row not in common[part]] for part in PARTS},
+                "requests": own["requests"],
                 "unmatched_requests": own["unmatched_requests"],
             }
     return {"bill": common, "exceptions": exceptions}

@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 CACHE = HERE / ".venv"
 """Interpreters and modules that recording needs; never committed."""
 
-HEADERS = "x-account-id,x-api-key,authorization,x-partner-id"
+HEADERS = "x-account-id,x-api-key,authorization,x-partner-id,x-org,cookie,baggage"
 SANITIZED = "x-partner-id"
 CONVENTIONS: Mapping[str, str | None] = {"old": None, "http": "http", "dup": "http/dup"}
 """Name in the file -> `OTEL_SEMCONV_STABILITY_OPT_IN`, None for unset."""
@@ -70,7 +70,10 @@ CAPTURES: tuple[Capture, ...] = (
     *_python("fastapi", "fastapi_app.py", "contrib"),
     Capture("fastapi", "native", "python", ("fastapi_app.py", "native")),
     *_python("starlette", "starlette_app.py"),
+    *_python("aiohttp", "aiohttp_app.py", "every"),
+    Capture("aiohttp-outer", "http", "python", ("aiohttp_app.py", "outer")),
     *_node("node-http", json=True),
     *_node("express"),
     *_node("fastify"),
+    *_node("koa"),
 )

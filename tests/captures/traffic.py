@@ -5,6 +5,7 @@ oracle of the captures, and knows nothing of otel_usageflow.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,18 @@ def _account(user: str) -> tuple[tuple[str, str], ...]:
 
 def _bearer(value: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {value}"),)
+
+
+def _basic(user_and_password: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Basic {b64encode(user_and_password.encode()).decode()}"),)
+
+
+def _cookie(value: str) -> tuple[tuple[str, str], ...]:
+    return (("cookie", value),)
+
+
+def _baggage(account: str) -> tuple[tuple[str, str], ...]:
+    return (("baggage", f"region=eu,account={account}"),)
 
 
 def _chat(name: str, body: Mapping[str, Any], tokens: Outcome, user: str = "acme") -> Request:
@@ -110,6 +123,17 @@ _CREDENTIALS = (
     Request("jwt expired", "GET", "/by/jwt", 200, (Quarantined("jwt"),), _bearer(token("acme", expired=True))),
     Request("jwt unsigned", "GET", "/by/jwt", 200, (Quarantined("jwt"),), _bearer(token("acme", unsigned=True))),
     Request("jwt missing", "GET", "/by/jwt", 401, (Unbilled("jwt"),)),
+    Request("basic", "GET", "/by/basic", 200, (Billed("basic", "acme"),), _basic("acme:secret")),
+    Request("basic, nobody", "GET", "/by/basic", 200, (Quarantined("basic"),), _basic(":secret")),
+    Request("cookie", "GET", "/by/cookie", 200, (Billed("cookie", "acme"),), _cookie("theme=dark; account=acme")),
+    Request("cookie missing", "GET", "/by/cookie", 200, (Quarantined("cookie"),), _cookie("theme=dark")),
+    Request("cookie twice", "GET", "/by/cookie", 200, (Quarantined("cookie"),), _cookie("account=a; account=b")),
+    Request("baggage", "GET", "/by/baggage", 200, (Billed("baggage", "acme corp"),), _baggage("acme%20corp;p=1")),
+    Request("baggage blank", "GET", "/by/baggage", 200, (Quarantined("baggage"),), _baggage("")),
+    Request("transformed", "GET", "/by/transform", 200, (Billed("transform", "globex"),), _account("ACCT_Globex")),
+    Request("transform does not fit", "GET", "/by/transform", 200, (Quarantined("transform"),), _account("Globex")),
+    Request("joined", "GET", "/by/template/p1", 200, (Billed("template", "acme/p1"),), (("x-org", "acme"),)),
+    Request("joined, a part missing", "GET", "/by/template/p1", 200, (Quarantined("template"),)),
 )
 
 _TARGET = (
@@ -128,6 +152,7 @@ _TARGET = (
     Request("path, encoded space", "GET", "/orgs/acme%20corp/items", 200, (Billed("path", "acme corp"),)),
     Request("path, encoded slash", "GET", "/orgs/a%2Fb/items", 200, (Billed("path", "a/b"),)),
     Request("path, not ASCII", "GET", "/orgs/caf%C3%A9/items", 200, (Billed("path", "café"),)),
+    Request("path, encoded percent", "GET", "/orgs/a%2541/items", 200, (Billed("path", "a%41"),)),
     Request("path, nobody", "GET", "/orgs/ghost/items", 404, (Unbilled("path"),)),
 )
 

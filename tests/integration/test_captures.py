@@ -61,6 +61,7 @@ def expected_bill(capture: str) -> Bill:
     bill = copy.deepcopy(EXPECTED["bill"])
     exception = EXPECTED["exceptions"].get(capture)
     if exception:
+        bill["requests"] = exception["requests"]
         bill["unmatched_requests"] = exception["unmatched_requests"]
         for part in PARTS:
             rows = [row for row in bill[part] if row not in exception["without"][part]]

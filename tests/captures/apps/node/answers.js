@@ -27,8 +27,11 @@ function complete (body) {
   return 200
 }
 
+// What below /by/ is answered with 200 and nothing else.
+const PLAIN = ['key', 'bearer', 'query', 'any', 'redacted', 'basic', 'cookie', 'baggage', 'transform', 'template/p1']
+
 const jwt = (authorization) => authorization ? 200 : 401
 const items = (org) => org === 'ghost' ? 404 : 200
 const lookup = (name) => name === 'nothing' ? 404 : 200
 
-module.exports = { create, session, complete, jwt, items, lookup }
+module.exports = { PLAIN, create, session, complete, jwt, items, lookup }

@@ -14,7 +14,7 @@ const items = (request, response) => response.status(answers.items(request.param
 app.use(express.text({ type: '*/*' }))
 app.options('/by/header', (_request, response) => response.status(204).end())
 app.get('/by/header', (_request, response) => response.end())
-for (const source of ['key', 'bearer', 'query', 'any', 'redacted']) {
+for (const source of answers.PLAIN) {
   app.get(`/by/${source}`, (_request, response) => response.end())
 }
 app.get('/by/jwt', (request, response) => response.status(answers.jwt(request.get('authorization'))).end())

@@ -16,7 +16,7 @@ async function routes () {
 
   app.options('/by/header', (_request, reply) => reply.code(204).send())
   app.get('/by/header', (_request, reply) => reply.send())
-  for (const source of ['key', 'bearer', 'query', 'any', 'redacted']) {
+  for (const source of answers.PLAIN) {
     app.get(`/by/${source}`, (_request, reply) => reply.send())
   }
   app.get('/by/jwt', (request, reply) => reply.code(answers.jwt(request.headers.authorization)).send())

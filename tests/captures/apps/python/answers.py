@@ -4,6 +4,9 @@ import json
 
 from opentelemetry import trace
 
+PLAIN = ("key", "bearer", "query", "any", "redacted", "basic", "cookie", "baggage", "transform", "template/p1")
+"""What below /by/ is answered with 200 and nothing else."""
+
 
 def jwt(authorization: str | None) -> int:
     """An API that only asks for some token; whether it is a good one is for the bill to judge."""

@@ -44,7 +44,7 @@ urlpatterns = [
     path("by/jwt", respond(lambda request: answers.jwt(request.headers.get("authorization")))),
     path("by/body", respond(lambda request: answers.create(request.body))),
     path("by/metadata", respond(lambda request: answers.session(request.headers.get("x-session")))),
-    *(path(f"by/{source}", ok) for source in ("key", "bearer", "query", "any", "redacted")),
+    *(path(f"by/{source}", ok) for source in answers.PLAIN),
     path("orgs/<str:org>/items", items),
     path("orgs/<str:org>/items/", items),
     path("orgs/<path:org>/items", items),  # WSGI decodes the path before it is routed

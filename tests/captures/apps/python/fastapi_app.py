@@ -34,13 +34,12 @@ async def by_header(request: Request) -> Response:
     return Response(status_code=204 if request.method == "OPTIONS" else 200)
 
 
-@app.get("/by/key")
-@app.get("/by/bearer")
-@app.get("/by/query")
-@app.get("/by/any")
-@app.get("/by/redacted")
 async def by_other() -> Response:
     return Response()
+
+
+for source in answers.PLAIN:
+    app.add_api_route(f"/by/{source}", by_other)
 
 
 @app.get("/by/jwt")

@@ -57,7 +57,7 @@ app = Starlette(
         Route("/by/body", by_body, methods=["POST"]),
         Route("/by/metadata", by_metadata, methods=["POST"]),
         Route("/by/jwt", by_jwt),
-        *(Route(f"/by/{source}", ok) for source in ("key", "bearer", "query", "any", "redacted")),
+        *(Route(f"/by/{source}", ok) for source in answers.PLAIN),
         Route("/orgs/{org}/items", items),
         Route("/orgs/{org}/items/", items),
         Route("/orgs/{org:path}/items", items),  # ASGI decodes the path before it is routed
