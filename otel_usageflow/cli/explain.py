@@ -130,6 +130,9 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
         why = f": {decision.why}" if decision.why else ""
         told = f"{decision.action} {_moment(decision.at)} by {decision.actor}{why} (audit entry {decision.entry})"
         yield _line("decided", told)
+    if one.same_as is not None:
+        trace_id, span_id = one.same_as
+        yield _line("same request", f"as span {span_id} of trace {trace_id}, which counts for it")
     yield _line("standing", f"{one.standing}: {one.reason}" if one.reason else one.standing)
 
 

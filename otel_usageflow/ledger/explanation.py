@@ -125,6 +125,8 @@ class ExplainedUsage:
     """Identifiers of events that had covered it and were given back, certainly not counted."""
     resolution: str | None = None
     """How it left quarantine, if it was there."""
+    same_as: tuple[str, str] | None = None
+    """Trace id and span id of the charge that counts for it, where both carry one request id."""
 
 
 @dataclass(frozen=True, slots=True)

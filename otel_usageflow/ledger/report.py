@@ -28,6 +28,8 @@ class Standing(StrEnum):
     """Sent, perhaps counted, and too old to be sent again: the meter's summaries must tell."""
     NESTED = "nested"
     """The inner span of a request that is billed by its outer span."""
+    SAME_REQUEST = "same request"
+    """Carries the id of a request that another charge counts for."""
     DISCARDED = "discarded"
     """Somebody decided, with a reason, that it is not billed."""
     CANCELLED = "cancelled"

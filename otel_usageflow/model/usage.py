@@ -68,6 +68,8 @@ class UsageRecord(NamedTuple):
     reason: Reason | None = None
     seen: tuple[str, ...] = ()
     """For a record without a user: the names (never the values) of the attributes that the span carried."""
+    request_id: bytes = b""
+    """Digest of the request's id, 16 bytes, where the policy names an id and the span has it; otherwise empty."""
 
 
 class UnflaggedSpan(NamedTuple):
@@ -130,7 +132,7 @@ class UsageBatch:
     requests: int = 0
     unmatched: int = 0
     unbilled: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(policy, rule that said no) -> requests; today the rule is always `status`."""
+    """(policy, rule that said no) -> requests; the rule is `status`, and in a preview also `request_id`."""
     failed_conditions: Counter[str] = field(default_factory=Counter)
     """Policy -> requests of which its condition could say neither true nor false, so that it took them not."""
     malformed: int = 0

@@ -27,6 +27,7 @@ Where what lives, and why:
   their policy has now, and what they became; the old row of `records` stays, without a quantity.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
   A row of `trace_slices` with fewer than 0 records is being made.
+- `request_ids`: charges that carry the id of a request, and which of them counts (`flow/request_ids.py`).
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
 
@@ -360,6 +361,13 @@ CREATE TABLE refiled (
   key BLOB PRIMARY KEY,
   became BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE request_ids (
+  key BLOB PRIMARY KEY,
+  request BLOB NOT NULL,
+  same_as BLOB,
+  quantity
+) WITHOUT ROWID;
+CREATE INDEX charges_of_request ON request_ids (request);
 CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) WHERE state = 3;
 """
 

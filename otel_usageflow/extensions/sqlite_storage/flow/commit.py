@@ -8,10 +8,10 @@ worth asking which charges were there already.
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from otel_usageflow.extensions.sqlite_storage.flow import nesting
+from otel_usageflow.extensions.sqlite_storage.flow import nesting, request_ids
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
@@ -76,7 +76,9 @@ def commit_usage(
     seq, pruned_to = connection.execute("UPDATE ledger SET seq = seq + 1 RETURNING seq, pruned_to").fetchone()
     # What was pruned would not be recognised. So nothing of that time is billed any more, whatever the clock says.
     oldest = max(now - STRIPE_PAST, pruned_to)
-    billable, unbillable = _sort_out(connection, names, records, oldest)
+    billable, unbillable, ids = _sort_out(connection, names, records, oldest)
+    if ids:
+        billable, unbillable = _settle_ids(connection, ids, (billable, unbillable), seq, now)
     new = _insert(connection, list(billable.values()), seq)
     if billable and (indexed is None or min(billable) < indexed.key):
         trace_index.outdate(connection, (f.key for f in new))
@@ -89,11 +91,15 @@ def commit_usage(
 
 def _sort_out(
     connection: sqlite3.Connection, names: Names, records: Iterable[UsageRecord], oldest: float
-) -> tuple[dict[bytes, _Filed], list[_Unbillable]]:
-    """Give every record its numbers, and tell the billable from the unbillable, as what is older than `oldest`."""
+) -> tuple[dict[bytes, _Filed], list[_Unbillable], dict[bytes, bytes]]:
+    """Give every record its numbers, and tell the billable from the unbillable, as what is older than `oldest`.
+
+    The third are the requests of those that carry an id.
+    """
     oldest_ns = int(oldest * 1_000_000_000)
     billable: dict[bytes, _Filed] = {}
     unbillable: list[_Unbillable] = []
+    ids: dict[bytes, bytes] = {}
     for record in records:
         terms = record.terms
         meter_id = names.meter(connection, terms.account or "", terms.event_name)
@@ -108,7 +114,36 @@ def _sort_out(
         elif key not in billable:
             assert record.quantity is not None  # a record without a reason has a quantity
             billable[key] = _Filed(key, series_id, origin_id, record.at_ns, record.quantity)
-    return billable, unbillable
+        if record.request_id:
+            ids[key] = request_ids.request_of(meter_id, record.request_id)
+    return billable, unbillable, ids
+
+
+def _settle_ids(
+    connection: sqlite3.Connection,
+    ids: Mapping[bytes, bytes],
+    sorted_out: tuple[dict[bytes, _Filed], list[_Unbillable]],
+    seq: int,
+    now: float,
+) -> tuple[dict[bytes, _Filed], list[_Unbillable]]:
+    """Leave out what is the same request as another charge."""
+    billable, unbillable = sorted_out
+    arrivals = [
+        request_ids.Arrival(f.key, ids[f.key], f.series_id, f.origin_id, f.at_ns, f.quantity, billable=True)
+        for f in billable.values()
+        if f.key in ids
+    ] + [
+        request_ids.Arrival(
+            u.key, ids[u.key], u.series_id, u.origin_id, u.record.at_ns, u.record.quantity, billable=False
+        )
+        for u in unbillable
+        if u.key in ids
+    ]
+    gone = request_ids.settle(connection, arrivals, seq, now, lambda key: nesting.take_back(connection, key))
+    return (
+        {key: filed for key, filed in billable.items() if key not in gone},
+        [one for one in unbillable if one.key not in gone],
+    )
 
 
 def _insert(connection: sqlite3.Connection, filed: list[_Filed], seq: int) -> list[_Filed]:

@@ -13,6 +13,7 @@ Only spans without the flag pay for this; the processor has resolved what came i
 import sqlite3
 from collections.abc import Sequence
 
+from otel_usageflow.extensions.sqlite_storage.flow import request_ids
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import charge_key, first_key, window_start
@@ -23,19 +24,25 @@ _REMEMBER = "INSERT OR IGNORE INTO server_spans VALUES (?, ?, ?, ?)"
 
 
 def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float) -> Sequence[UsageRecord]:
-    """The batch's records without those of inner spans; charges of inner spans that came earlier are undone."""
+    """The batch's records without those of inner spans; charges of inner spans that came earlier are undone.
+
+    What had given way to such a charge, because it carries the same request id, is among the records again.
+    """
     if not batch.unflagged:
         return batch.records
     inner = {span[:2] for span in batch.unflagged if _parent_is_known(connection, span)}
     stands: set[tuple[bytes, bytes, str]] = set()
+    undone: list[bytes] = []
     meters = _meters(connection)
     for span in batch.unflagged:
         for child, ended_s in _children(connection, span):
             for meter_id, event_name in meters:
-                if not _take_back(
-                    connection, charge_key(meter_id, span.trace_id, child, ended_s * 1_000_000_000), now
-                ):
+                key = charge_key(meter_id, span.trace_id, child, ended_s * 1_000_000_000)
+                if _take_back(connection, key, now):
+                    undone.append(key)
+                else:
                     stands.add((span.trace_id, span.span_id, event_name))
+    again = request_ids.forget_inner(connection, undone)
     connection.executemany(
         _REMEMBER,
         [
@@ -50,7 +57,7 @@ def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float
     )
     return [
         record
-        for record in batch.records
+        for record in [*batch.records, *again]
         if (record.trace_id, record.span_id) not in inner
         and (record.trace_id, record.span_id, record.terms.event_name) not in stands
     ]
@@ -79,14 +86,19 @@ def _meters(connection: sqlite3.Connection) -> list[tuple[int, str]]:
 
 
 def _take_back(connection: sqlite3.Connection, key: bytes, now: float) -> bool:
-    """Undo a charge whose window is still open; False if it is there and can no longer be undone.
-
-    The row stays, without a quantity, so that the inner span is recognised if it is sent once more.
-    """
+    """Undo the charge of an inner span, in quarantine too; False if it is there and can no longer be undone."""
     connection.execute(
         "UPDATE quarantine SET resolved_at = ?, resolution = 'inner span' WHERE key = ? AND resolved_at IS NULL",
         (now, key),
     )
+    return take_back(connection, key)
+
+
+def take_back(connection: sqlite3.Connection, key: bytes) -> bool:
+    """Undo a charge whose window is still open; False if it is there and can no longer be undone.
+
+    The row stays, without a quantity, so that the span is recognised if it is sent once more.
+    """
     row = connection.execute(
         "SELECT series_id, at_ns, quantity, seq FROM records WHERE key = ? AND quantity IS NOT NULL", (key,)
     ).fetchone()

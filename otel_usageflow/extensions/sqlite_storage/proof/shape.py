@@ -17,6 +17,7 @@ _TABLES = (
     "meter_events",
     "answers",
     "adjustments",
+    "request_ids",
     "series",
     "origins",
 )

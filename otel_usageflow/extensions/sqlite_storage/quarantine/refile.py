@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from otel_usageflow.extensions.sqlite_storage.flow import windows
+from otel_usageflow.extensions.sqlite_storage.flow import nesting, request_ids, windows
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.extensions.sqlite_storage.quarantine import decisions
@@ -209,7 +209,9 @@ def _move(
             filed.append(charge)
         else:
             key = charge.key[:28] + new_meter.to_bytes(4, "big")
-            if _file(connection, key, charge, series_id, seq, now):
+            if _counts(connection, key, charge, series_id, seq, now) and _file(
+                connection, key, charge, series_id, seq, now
+            ):
                 filed.append(charge)
             _leave(connection, charge.key, key)
     trace_index.outdate(connection, [charge.key for charge in charges])
@@ -231,6 +233,16 @@ def _move(
             last.at_ns,
             amount.stored(last.quantity),
         ),
+    )
+
+
+def _counts(
+    connection: sqlite3.Connection, key: bytes, charge: _Charge, series_id: int, seq: int, now: float
+) -> bool:
+    """Whether no other charge counts there for a request with the same id."""
+    arrival = request_ids.Arrival(key, b"", series_id, charge.origin_id, charge.at_ns, charge.quantity, billable=True)
+    return request_ids.refile(
+        connection, charge.key, arrival, seq, now, lambda other: nesting.take_back(connection, other)
     )
 
 

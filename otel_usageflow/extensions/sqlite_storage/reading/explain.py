@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage.doubt.verdicts import event_named
+from otel_usageflow.extensions.sqlite_storage.flow import request_ids
 from otel_usageflow.extensions.sqlite_storage.flow.windows import DISCARDED
 from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import (
     Subject,
@@ -78,7 +79,10 @@ def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> 
     place = _place(connection, key, at_ns, seq, series_id)
     standing: Standing
     reason: str | None
-    if quantity is None:
+    counts_for_it = request_ids.same_as(connection, key) if quantity is None else None
+    if counts_for_it is not None:
+        standing, reason = Standing.SAME_REQUEST, None
+    elif quantity is None:
         standing, reason = Standing.NESTED, None
     elif place.held is not None:
         standing, reason = Standing.QUARANTINED, place.held
@@ -96,7 +100,13 @@ def _explain_record(connection: sqlite3.Connection, row: tuple[object, ...]) -> 
         _usage(key, at_ns, quantity, who, standing, reason, (), place.window, place.event, told),
         earlier_events=story.earlier_events(connection, key, place.key),
         resolution=None if left is None else f"{left[0]}: {left[1]}",
+        same_as=None if counts_for_it is None else _hexes(counts_for_it),
     )
+
+
+def _hexes(key: bytes) -> tuple[str, str]:
+    trace_id, span_id = trace_of(key)
+    return trace_id.hex(), span_id.hex()
 
 
 def _explain_quarantined(connection: sqlite3.Connection, row: tuple[object, ...]) -> ExplainedUsage:

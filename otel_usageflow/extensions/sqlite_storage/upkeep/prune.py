@@ -91,6 +91,9 @@ def remove(connection: sqlite3.Connection, portion: Portion) -> int:
         "quarantine": gone("DELETE FROM quarantine WHERE key = ?", [(key,) for key in portion.quarantine]),
         "server_spans": gone("DELETE FROM server_spans WHERE span = ?", [(span,) for span in portion.server_spans]),
     }
+    both = "SELECT key FROM records WHERE key = ?1 UNION ALL SELECT key FROM quarantine WHERE key = ?1"
+    keys = [(key,) for key in (*(key for key, _ in portion.records), *portion.quarantine)]
+    gone(f"DELETE FROM request_ids WHERE key = ?1 AND NOT EXISTS ({both})", keys)
     strays = [(second, key) for key, second in portion.records if second != int.from_bytes(key[:4], "big")]
     gone("DELETE FROM stray_records WHERE at_s = ? AND key = ?", strays)
     for table in ("meter_events", "answers", "returned_windows", "released_events"):
