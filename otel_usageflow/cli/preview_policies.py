@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from otel_usageflow.cli.secrets import need_secrets_of
 from otel_usageflow.component import Kind
 from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, ConfigProblem, StartError, UsageError
@@ -67,7 +68,7 @@ def _compiled(files: Sequence[str], sets: Sequence[str], processor: str | None, 
 
     config = load(files, sets, registry(), need_secrets=False)
     chosen = config.processors[_processor(config, processor)]
-    _need_secrets_of(config, chosen.id)
+    need_secrets_of(config, Kind.PROCESSOR, chosen.id)
     assert isinstance(chosen.config, UsagePolicyConfig)
     made = compile_engine(chosen.config)
     for warning in config.warnings:
@@ -89,19 +90,3 @@ def _processor(config: Config, wanted: str | None) -> str:
     if len(used) > 1:
         raise UsageError(f"there are several usage_policy processors; choose one with --processor: {', '.join(used)}")
     return used[0]
-
-
-def _need_secrets_of(config: Config, processor: str) -> None:
-    """Refuse to preview with a stand-in for a secret that policies hash or verify with."""
-    problems = []
-    for place in config.secrets:
-        if place[:2] == (Kind.PROCESSOR.value, processor):
-            value: object = config.written
-            for step in place:
-                value = value[step]  # type: ignore[index]
-            if not str(value or "").strip():
-                problems.append(
-                    ConfigProblem("::".join(map(str, place)), "is required; its environment variable is not set")
-                )
-    if problems:
-        raise ConfigErrors(problems)
