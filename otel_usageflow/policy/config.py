@@ -1,22 +1,16 @@
 """A policy as it is written in the configuration."""
 
-from typing import Annotated, Any, Final
+from datetime import timedelta
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, StringConstraints, WrapValidator, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.policy.endpoint import parse_endpoint_text
-from otel_usageflow.policy.expressions.expression import condition, quantity
-from otel_usageflow.policy.fields import (
-    Comparables,
-    FixedQuantity,
-    Name,
-    Names,
-    OneOrMany,
-    Statuses,
-    fixed_quantity,
-)
+from otel_usageflow.policy.expressions.expression import condition
+from otel_usageflow.policy.fields import Comparables, Name, Names, OneOrMany, Statuses
 from otel_usageflow.policy.http import host_only
+from otel_usageflow.policy.quantity_config import QuantityConfig, QuantityRule, TraceWait
 from otel_usageflow.policy.sources.body import BODY_ATTRIBUTE
 from otel_usageflow.policy.sources.catalogue import UserSource
 
@@ -37,11 +31,6 @@ def _host(value: str) -> str:
 
 def _condition(value: str) -> str:
     condition(value)
-    return value
-
-
-def _expression(value: str) -> str:
-    quantity(value)
     return value
 
 
@@ -86,39 +75,6 @@ class AttributeConfig(ConfigModel):
     attribute: Name
 
 
-class QuantityConfig(ConfigModel):
-    """A quantity taken from one span attribute, summed over several, or worked out."""
-
-    attribute: Name | None = None
-    attributes: Names | None = None
-    expression: Annotated[str, AfterValidator(_expression)] | None = Field(
-        default=None,
-        description="a number, in CEL over attributes, resource and span",
-        examples=["(span.duration_ns + 59999999999) / 60000000000"],
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> "QuantityConfig":
-        if sum(way is not None for way in (self.attribute, self.attributes, self.expression)) != 1:
-            raise ValueError("write either attribute: KEY, attributes: [KEY, ...] or expression: CEL")
-        return self
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The attributes that are summed."""
-        return self.attributes or ((self.attribute,) if self.attribute is not None else ())
-
-
-def _quantity(value: Any, _handler: Any) -> Any:
-    if isinstance(value, QuantityConfig):
-        return value
-    return QuantityConfig.model_validate(value) if isinstance(value, dict) else fixed_quantity(value)
-
-
-QuantityRule = Annotated[FixedQuantity | QuantityConfig, WrapValidator(_quantity)]
-"""An int or Decimal, or where to find it."""
-
-
 class PolicyConfig(ConfigModel):
     """One policy: which requests, whose they are, and what they are billed as."""
 
@@ -139,6 +95,10 @@ class PolicyConfig(ConfigModel):
     payload: dict[Name, AttributeConfig] = Field(default={}, description="further keys for the meter event")
     account: Name | None = Field(default=None, description="the Stripe connected account; the exporter's by default")
     body_attribute: Name = Field(default=BODY_ATTRIBUTE, description="the attribute that holds the request's body")
+    trace_wait: TraceWait | None = Field(
+        default=None,
+        description="how long a quantity from: trace waits for later spans; the processor's trace_wait by default",
+    )
 
     @field_validator("payload")
     @classmethod
@@ -146,4 +106,12 @@ class PolicyConfig(ConfigModel):
         for key in value:
             if key in RESERVED_PAYLOAD:
                 raise ValueError(f"{key} is what Stripe reads the customer and the quantity from; choose another key")
+        return value
+
+    @field_validator("trace_wait")
+    @classmethod
+    def _waits_for_something(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        quantity = info.data.get("quantity", 1)
+        if value is not None and not (isinstance(quantity, QuantityConfig) and quantity.from_):
+            raise ValueError("changes nothing without quantity: {from: trace, attributes: [KEY, ...]}")
         return value

@@ -98,7 +98,7 @@ def fixed_quantity(value: Any) -> int | Decimal:
     if amount is None:
         raise ValueError(
             "is no quantity; write a number from 0 to below 10^18 with at most 18 decimals, `{attribute: KEY}`, "
-            "`{attributes: [KEY, ...]}` or `{expression: CEL}`"
+            "`{attributes: [KEY, ...]}`, `{expression: CEL}` or `{from: trace, attributes: [KEY, ...]}`"
         )
     return amount
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy.spellings import spellings
 from otel_usageflow.policy.text import plain_text
 
 
@@ -34,8 +35,19 @@ def host_is(hosts: Sequence[str]) -> Condition:
 
 
 def attribute_is(key: str, texts: Sequence[str]) -> Condition:
-    """A span attribute, or the resource's where the span has none of this key, by its text."""
-    return Condition(f"attribute {key}", lambda request: plain_text(request.value(key)), frozenset(texts))
+    """A span attribute in any of its spellings, or the resource's where the span has none of them, by its text."""
+    keys = spellings(key)
+    if len(keys) == 1:
+        return Condition(f"attribute {key}", lambda request: plain_text(request.value(key)), frozenset(texts))
+
+    def text(request: HttpRequest) -> str | None:
+        for found, read in ((request.found, request.span_value), (request.origin.resource, request.resource_value)):
+            for one in keys:
+                if one in found:
+                    return plain_text(read(one))
+        return None
+
+    return Condition(f"attribute {key}", text, frozenset(texts))
 
 
 def holds(conditions: Sequence[Condition], request: HttpRequest) -> bool:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 from otel_usageflow.model.usage import Quantity, Terms
-from otel_usageflow.policy.config import MatchConfig, PolicyConfig, QuantityConfig
+from otel_usageflow.policy.config import MatchConfig, PolicyConfig
 from otel_usageflow.policy.endpoint import Endpoint, parse_endpoint_text
 from otel_usageflow.policy.expressions import expression
 from otel_usageflow.policy.expressions.expression import Expression
@@ -12,10 +13,14 @@ from otel_usageflow.policy.fields import allowed_statuses
 from otel_usageflow.policy.http import HOST_KEYS
 from otel_usageflow.policy.jwt_trust import Trust
 from otel_usageflow.policy.match import Condition, attribute_is, host_is, scope_is, service_is
-from otel_usageflow.policy.quantity import bounded_total, exact
+from otel_usageflow.policy.quantity import bounded_total
+from otel_usageflow.policy.quantity_config import TRACE_WAIT, QuantityConfig
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.sources.source import Reader, Setting
+from otel_usageflow.policy.spellings import spellings
 from otel_usageflow.policy.text import plain_text
+from otel_usageflow.policy.tokens import ABSENT, Summand, summand
+from otel_usageflow.policy.trace_spans import TraceRule
 
 MAX_PAYLOAD_LENGTH = 100
 """Characters of a payload value; Stripe takes no more."""
@@ -38,8 +43,10 @@ class Policy:
     """The fixed quantity, or None if `measure` has to be asked."""
     measure: Callable[[HttpRequest], Quantity | None]
     """The request's quantity, or None if it has none that can be billed."""
-    payload_keys: tuple[tuple[str, str], ...]
-    """(key in the meter event, attribute), sorted by key."""
+    summed: TraceRule | None
+    """What is summed over the request's local trace, instead of `measure`."""
+    payload_keys: tuple[tuple[str, tuple[str, ...]], ...]
+    """(key in the meter event, the attribute in all of its spellings), sorted by key."""
     span_keys: frozenset[str]
     resource_keys: frozenset[str]
 
@@ -54,19 +61,23 @@ class Policy:
     def payload(self, request: HttpRequest) -> tuple[tuple[str, str], ...]:
         """The further keys for the meter event; those without a value are left out."""
         return tuple(
-            (name, text[:MAX_PAYLOAD_LENGTH])
-            for name, key in self.payload_keys
-            if (text := plain_text(request.span_value(key)) or plain_text(request.resource_value(key)))
+            (name, text[:MAX_PAYLOAD_LENGTH]) for name, keys in self.payload_keys if (text := _text(request, keys))
         )
 
 
-def compile_policy(config: PolicyConfig, placeholders: frozenset[str], trust: Trust | None = None) -> Policy:
+def compile_policy(
+    config: PolicyConfig,
+    placeholders: frozenset[str],
+    trust: Trust | None = None,
+    trace_wait: timedelta = TRACE_WAIT,
+) -> Policy:
     """Prepare one policy.
 
     Args:
         config: what is written.
         placeholders: texts that are no user.
         trust: what verifies tokens, shared by all policies of a processor; one of its own if not given.
+        trace_wait: how long spans of a request's trace are waited for, where the policy does not say.
 
     Raises:
         ValueError: a key file cannot be used; the message says which and why.
@@ -74,19 +85,23 @@ def compile_policy(config: PolicyConfig, placeholders: frozenset[str], trust: Tr
     endpoints = tuple(parse_endpoint_text(text) for text in config.endpoint)
     setting = Setting(placeholders, endpoints, config.body_attribute, config.name, trust or Trust(fixed=True))
     readers = tuple(source.prepared(setting) for source in config.user)
-    payload_keys = tuple(sorted((name, rule.attribute) for name, rule in config.payload.items()))
-    both = frozenset({*config.match.attributes, *(key for _, key in payload_keys)})
+    payload_keys = tuple(sorted((name, spellings(rule.attribute)) for name, rule in config.payload.items()))
+    both = frozenset[str]().union(*map(spellings, config.match.attributes), *(keys for _, keys in payload_keys))
     conditions = tuple(_conditions(config.match))
     condition = expression.condition(config.match.condition) if config.match.condition is not None else None
-    measured: tuple[str, ...] = ()
+    measured: tuple[Summand, ...] = ()
+    summed: TraceRule | None = None
     worked_out: Expression | None = None
     quantity: Quantity | None = None
     if not isinstance(config.quantity, QuantityConfig):
         quantity = config.quantity
     elif config.quantity.expression is not None:
         worked_out = expression.quantity(config.quantity.expression)
+    elif config.quantity.from_ is not None:
+        summed = _trace_rule(config, config.quantity, trace_wait)
     else:
-        measured = config.quantity.keys
+        excluding = config.quantity.input_excludes_cache or ()
+        measured = tuple(summand(key, excluding) for key in config.quantity.keys)
     expressions = [one for one in (condition, worked_out) if one is not None]
     return Policy(
         terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account, quantity),
@@ -98,9 +113,10 @@ def compile_policy(config: PolicyConfig, placeholders: frozenset[str], trust: Tr
         readers=readers,
         quantity=quantity,
         measure=worked_out.amount if worked_out is not None else _measure(measured),
+        summed=summed,
         payload_keys=payload_keys,
         span_keys=both.union(
-            measured,
+            *(one.keys for one in measured),
             HOST_KEYS if config.match.host else (),
             *(reader.span_keys for reader in readers),
             *(one.span_keys for one in expressions),
@@ -122,10 +138,30 @@ def _conditions(match: MatchConfig) -> Iterator[Condition]:
         yield attribute_is(key, texts)
 
 
-def _measure(keys: tuple[str, ...]) -> Callable[[HttpRequest], Quantity | None]:
+def _measure(summands: tuple[Summand, ...]) -> Callable[[HttpRequest], Quantity | None]:
     def measure(request: HttpRequest) -> Quantity | None:
-        amounts = [exact(request.span_value(key)) for key in keys]
-        known = [amount for amount in amounts if amount is not None]
+        amounts = [one.amount(request.found) for one in summands]
+        known = [amount for amount in amounts if amount is not None and amount is not ABSENT]
         return bounded_total(known) if len(known) == len(amounts) else None
 
     return measure
+
+
+def _trace_rule(config: PolicyConfig, quantity: QuantityConfig, trace_wait: timedelta) -> TraceRule:
+    excluding, scopes = quantity.input_excludes_cache or (), quantity.scope or ()
+    wait = trace_wait if config.trace_wait is None else config.trace_wait
+    return TraceRule(
+        summands=tuple(summand(key, excluding, scopes) for key in quantity.keys),
+        scopes=frozenset(scopes) or None,
+        services=frozenset(config.match.service) if config.match.service else None,
+        wait_ns=wait // timedelta(microseconds=1) * 1_000,
+    )
+
+
+def _text(request: HttpRequest, keys: tuple[str, ...]) -> str | None:
+    """The text of the first of these that the span has one of, or else the resource."""
+    for read in (request.span_value, request.resource_value):
+        for key in keys:
+            if text := plain_text(read(key)):
+                return text
+    return None

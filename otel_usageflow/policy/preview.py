@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from otel_usageflow.model.usage import Quantity, UsageBatch, UsageRecord
 from otel_usageflow.policy import http
 from otel_usageflow.policy.engine import PolicyEngine
+from otel_usageflow.policy.local_trace import complete
 from otel_usageflow.policy.quantity import total
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.text import decimal_text
@@ -89,7 +90,7 @@ class Preview:
 
 
 def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
-    """Bill recorded spans: each span once, nested spans resolved over all of them; age is not judged.
+    """Bill recorded spans, each once; nested spans and local traces are resolved over all of them, age is not judged.
 
     Args:
         engine: the policies.
@@ -106,6 +107,7 @@ def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
         result.unmatched[request.method or "?", where] += 1
 
     batch = engine.evaluate(payload, now_ns, once=True, unmatched=unmatched)
+    batch.records.extend(complete(batch.trace_spans, batch.trace_requests))
     _add_up(batch, result)
     return result
 

@@ -52,6 +52,11 @@ def bounded_total(quantities: Iterable[Quantity]) -> Quantity | None:
     return result if result < LIMIT else None
 
 
+def difference(one: Quantity, other: Quantity) -> Quantity:
+    """The first less the second, exact; negative where the second is larger."""
+    return _narrow(_EXACT.subtract(Decimal(one), Decimal(other)))
+
+
 def _bounded(number: Decimal) -> Quantity | None:
     if not number.is_finite() or not 0 <= number < LIMIT:
         return None

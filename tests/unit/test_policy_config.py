@@ -23,6 +23,9 @@ def config(*policies: dict[str, Any], **more: Any) -> UsagePolicyConfig:
     return UsagePolicyConfig.model_validate({"policies": [GOOD | one for one in policies], **more})
 
 
+FROM_TRACE = {"from": "trace", "attributes": ["a"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "place", "says"),
     [
@@ -61,7 +64,24 @@ def config(*policies: dict[str, Any], **more: Any) -> UsagePolicyConfig:
         ({"status": 600}, "status.0", "is no status rule"),
         ({"status": True}, "status.0", "is no status rule"),
         ({"event_name": "x" * 101}, "event_name", "at most 100 characters"),
-        ({"trace_wait": "5s"}, "trace_wait", "Extra inputs"),
+        ({"trace_wait": "5s"}, "trace_wait", "changes nothing without quantity: {from: trace"),
+        ({"trace_wait": "2h", "quantity": FROM_TRACE}, "trace_wait", "must be from 0s to 1h"),
+        ({"trace_wait": 5, "quantity": FROM_TRACE}, "trace_wait", "write it with units"),
+        ({"quantity": {"from": "trace"}}, "quantity", "from: trace needs attributes"),
+        ({"quantity": {"from": "span", "attributes": ["a"]}}, "quantity.from", "there is `from: trace`"),
+        ({"quantity": {"from": "trace", "expression": "1"}}, "quantity", "and an expression sees one"),
+        ({"quantity": {"attribute": "a", "scope": "b"}}, "quantity", "write match: {scope: NAME}"),
+        ({"quantity": {"attributes": ["a", "b", "a"]}}, "quantity", "a is listed twice"),
+        (
+            {"quantity": {"attributes": ["gen_ai.usage.input_tokens", "llm.token_count.prompt"]}},
+            "quantity",
+            "llm.token_count.prompt and gen_ai.usage.input_tokens are two spellings of one thing",
+        ),
+        (
+            {"quantity": {"attribute": "gen_ai.usage.output_tokens", "input_excludes_cache": ["anthropic"]}},
+            "quantity",
+            "input_excludes_cache changes nothing here",
+        ),
     ],
 )
 def test_a_mistake_is_named(changes: dict[str, Any], place: str, says: str) -> None:

@@ -129,13 +129,6 @@ def test_a_fixed_quantity_that_is_none_is_refused(written: Any) -> None:
         policy(quantity=written)
 
 
-@pytest.mark.parametrize("key", ["from"])
-def test_what_is_not_built_is_an_unknown_key(key: str) -> None:
-    """A quantity from a trace is refused by name, not accepted and ignored."""
-    with pytest.raises(ValidationError, match=rf"quantity\.{key}\n  Extra inputs"):
-        policy(quantity={key: "trace", "attributes": ["a"]})
-
-
 def test_sums_are_exact() -> None:
     """A sum loses nothing: neither beside large numbers nor over many small ones."""
     assert total([10**17, Decimal("0.000000000000000001")]) == Decimal("100000000000000000.000000000000000001")

@@ -7,6 +7,7 @@ from pydantic import Field
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.policy.config import PolicyConfig
 from otel_usageflow.policy.fields import Name
+from otel_usageflow.policy.quantity_config import TRACE_WAIT, TraceWait
 
 
 class UsagePolicyConfig(ConfigModel):
@@ -18,4 +19,8 @@ class UsagePolicyConfig(ConfigModel):
     )
     exclude_scopes: tuple[Name, ...] = Field(
         default=(), description="instrumentation scopes whose spans are never requests"
+    )
+    trace_wait: TraceWait = Field(
+        default=TRACE_WAIT,
+        description="how long a quantity from: trace waits for spans after the request's end; a policy may differ",
     )
