@@ -28,7 +28,7 @@ STATES = {"no tracestate": "", "another vendor's": "congo=t61rcWkgMzE", "ot=th":
 
 def batch(state: str) -> bytes:
     """One export request; every span has this tracestate."""
-    chance = random.Random(1)  # noqa: S311 - the same batch every time
+    chance = random.Random(1)
     request = ExportTraceServiceRequest()
     resource_spans = request.resource_spans.add()
     resource_spans.resource.attributes.append(_pair("service.name", "shop"))

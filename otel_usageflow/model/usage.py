@@ -10,6 +10,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
+from otel_usageflow.model.arrivals import Arrivals
+
 Quantity = int | Decimal
 """An exact amount. Never a float."""
 
@@ -135,5 +137,9 @@ class UsageBatch:
     """(policy, rule that said no) -> requests; the rule is `status`, and in a preview also `request_id`."""
     failed_conditions: Counter[str] = field(default_factory=Counter)
     """Policy -> requests of which its condition could say neither true nor false, so that it took them not."""
+    cut_short: Counter[str] = field(default_factory=Counter)
+    """Policy -> records without a user whose span says that attributes of it were dropped."""
+    arrivals: dict[str, Arrivals] = field(default_factory=dict)
+    """Service -> what its SERVER spans tell of requests that did not arrive."""
     malformed: int = 0
     """Spans without a valid trace or span id: they have no identity, so they cannot be billed once."""

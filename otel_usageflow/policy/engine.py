@@ -19,7 +19,7 @@ from otel_usageflow.model.spans import (
     parent_of,
 )
 from otel_usageflow.model.usage import Reason, TraceRequest, UnflaggedSpan, UsageBatch, UsageRecord
-from otel_usageflow.policy import http
+from otel_usageflow.policy import arriving, http
 from otel_usageflow.policy.match import Selection, holds
 from otel_usageflow.policy.nesting import SpanIdentity, drop_inner
 from otel_usageflow.policy.paths import Leaf, PathTree
@@ -27,6 +27,7 @@ from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import HttpRequest, Origin
 from otel_usageflow.policy.text import plain_text
 from otel_usageflow.policy.trace_spans import TraceReader
+from otel_usageflow.policy.weighing import of_varying_quantity, weigh
 from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, ScopeSpans, Span
 
 SERVICE = "service.name"
@@ -53,19 +54,29 @@ class _Work:
 
 
 class PolicyEngine:
-    """All policies of one processor, compiled. Keeps no state between requests; may be used by several threads."""
+    """All policies of one processor, compiled. Keeps no state between requests; may be used by several threads.
 
-    def __init__(self, policies: Sequence[Policy], exclude_scopes: frozenset[str] = frozenset()) -> None:
-        self.policies = tuple(policies)
+    Args:
+        policies: in order of precedence.
+        exclude_scopes: instrumentation scopes whose spans are never requests.
+        heaviest: the largest number of requests that a span may stand for, where requests are counted by their
+            weight; None where each that arrived counts once.
+    """
+
+    def __init__(
+        self, policies: Sequence[Policy], exclude_scopes: frozenset[str] = frozenset(), heaviest: int | None = None
+    ) -> None:
+        self.policies = tuple(policies) if heaviest is None else tuple(map(of_varying_quantity, policies))
         """In order of precedence."""
         self._excluded = exclude_scopes
+        self._heaviest = heaviest
         conditions = {index: policy.conditions for index, policy in enumerate(policies)}
         entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
         self._tree = PathTree(entries, lambda chosen: Selection(chosen, conditions))
         self._span_keys = Wanted(http.BASE_KEYS.union(*(policy.span_keys for policy in policies)))
         summed = [policy.summed for policy in policies if policy.summed is not None]
         self._traces = TraceReader(summed) if summed else None
-        self._resource_keys = Wanted(frozenset({SERVICE}).union(*(policy.resource_keys for policy in policies)))
+        self._resource_keys = Wanted(arriving.KEYS.union({SERVICE}, *(policy.resource_keys for policy in policies)))
 
     def evaluate(
         self,
@@ -106,14 +117,17 @@ class PolicyEngine:
         for scope_spans in resource_spans.scope_spans:
             spans = self._fresh(scope_spans, work)
             scope = scope_spans.scope.name.decode("utf-8", "replace")
-            servers = [span for span in spans if span.kind == SERVER] if scope not in self._excluded else []
+            excluded = scope in self._excluded
+            servers = [] if excluded else [span for span in spans if span.kind == SERVER]
             if (servers or self._traces is not None) and resource is None:
                 resource = self._resource_keys.find(resource_spans.resource.attributes)
                 service = plain_text(read(resource, SERVICE)) or ""
-            if self._traces is not None:  # spans of excluded scopes are no requests, but lead to them all the same
-                self._traces.read(spans, service, scope, work.batch)
-            if servers and resource is not None:
+            if resource is not None:
                 origin = Origin(resource, service, scope, resource_spans.resource.attributes)
+                if self._traces is not None:
+                    self._traces.read(spans, origin, work.batch, excluded=excluded)
+                if servers:
+                    arriving.note(work.batch.arrivals, service, resource, servers)
                 for span in servers:
                     self._classify(span, origin, work)
 
@@ -170,6 +184,10 @@ class PolicyEngine:
                 except Unavailable as error:
                     work.put_off = error
                     continue
+                if self._heaviest is not None:
+                    record = weigh(record, request.span.trace_state, self._heaviest)
+                if record.user is None and request.span.dropped_attributes_count:
+                    work.batch.cut_short[policy.terms.policy] += 1
                 if policy.summed is None:
                     work.batch.records.append(record)
                 else:

@@ -1,0 +1,33 @@
+"""What the spans of a service tell of the requests that did not arrive."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """What was seen of one service. The counts are of SERVER spans, one that is sent again included."""
+
+    spans: int = 0
+    traces: set[bytes] = field(default_factory=set)
+    """Some distinct trace ids, 16 bytes each."""
+    weighed: int = 0
+    """Spans whose trace state says for how many requests they stand."""
+    several: int = 0
+    """Those of them that stand for more than one."""
+    stands_for: float = 0.0
+    """About how many requests all of `weighed` stand for: an estimate to show, never to bill by."""
+    doubts: Counter[str] = field(default_factory=Counter)
+    """Why a trace state that speaks of sampling cannot be used -> spans."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """A process that bills with `otel_usageflow.sdk` -> requests that it had to give up since it began."""
+
+    def add(self, other: "Arrivals") -> None:
+        """Add the counts of another batch; trace ids are left to the caller, who knows how many are enough."""
+        self.spans += other.spans
+        self.weighed += other.weighed
+        self.several += other.several
+        self.stands_for += other.stands_for
+        self.doubts.update(other.doubts)
+        for process, lost in other.lost.items():
+            self.lost[process] = max(lost, self.lost.get(process, 0))
