@@ -1,8 +1,8 @@
 """Which charges are one request, where a policy takes a header as the request's identity. Pure.
 
-Charges of one account and event name that carry the same id, and were made for the same user, are one charge: the one
-whose span ended first counts. Two users are two charges, so that nobody can take away somebody else's usage by sending
-their id. A span without a user (a proxy's, say) is one with whatever has a user.
+Charges of one account and event name that carry the same id, and were made for the same user, are one charge: the
+one whose span ended first counts. Two users are two charges, so that nobody can take away somebody else's usage by
+sending their id. A span without a user (a proxy's, say) is one with whatever has a user.
 """
 
 from collections.abc import Hashable, Mapping

@@ -18,7 +18,7 @@ def test_each_user_has_a_charge() -> None:
 
 
 def test_nobody_gives_way_to_somebody() -> None:
-    """A span without a user is one with any that has one, even if that came later; without such, the earliest waits."""
+    """A span without a user is one with any that has one, however late; without such, the earliest waits."""
     assert give_way({"proxy": charge(1, "", billable=False), "app": charge(2)}) == {"proxy": "app"}
     assert give_way({"proxy": charge(1, "", billable=False), "app": charge(2, billable=False)}) == {"proxy": "app"}
     assert give_way({"a": charge(2, "", billable=False), "b": charge(1, "", billable=False)}) == {"a": "b"}

@@ -100,7 +100,7 @@ def settle(
 
 
 def forget_inner(connection: sqlite3.Connection, keys: Iterable[bytes]) -> list[UsageRecord]:
-    """Charges of inner spans were undone; return what had given way to them, to be decided about like what has just come."""
+    """Charges of inner spans were undone; return what had given way to them, to be decided about anew."""
     again: list[UsageRecord] = []
     for key in keys:
         row = connection.execute(

@@ -209,9 +209,8 @@ def _move(
             filed.append(charge)
         else:
             key = charge.key[:28] + new_meter.to_bytes(4, "big")
-            if _counts(connection, key, charge, series_id, seq, now) and _file(
-                connection, key, charge, series_id, seq, now
-            ):
+            place = (key, series_id, seq)
+            if _counts(connection, charge, place, now) and _file(connection, key, charge, series_id, seq, now):
                 filed.append(charge)
             _leave(connection, charge.key, key)
     trace_index.outdate(connection, [charge.key for charge in charges])
@@ -236,13 +235,12 @@ def _move(
     )
 
 
-def _counts(
-    connection: sqlite3.Connection, key: bytes, charge: _Charge, series_id: int, seq: int, now: float
-) -> bool:
+def _counts(connection: sqlite3.Connection, charge: _Charge, place: tuple[bytes, int, int], now: float) -> bool:
     """Whether no other charge counts there for a request with the same id."""
-    arrival = request_ids.Arrival(key, b"", series_id, charge.origin_id, charge.at_ns, charge.quantity, billable=True)
+    key, series_id, seq = place
+    moved = request_ids.Arrival(key, b"", series_id, charge.origin_id, charge.at_ns, charge.quantity, billable=True)
     return request_ids.refile(
-        connection, charge.key, arrival, seq, now, lambda other: nesting.take_back(connection, other)
+        connection, charge.key, moved, seq, now, lambda other: nesting.take_back(connection, other)
     )
 
 
