@@ -18,6 +18,7 @@ from otel_usageflow.cli import (
     discover,
     explain,
     ledger,
+    meters,
     preview,
     print_config,
     quarantine,
@@ -41,6 +42,7 @@ COMMANDS = (
     quarantine,
     reconcile,
     ledger,
+    meters,
     demo,
 )
 """In the order of the help."""

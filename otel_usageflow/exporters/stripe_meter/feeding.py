@@ -24,6 +24,7 @@ class Meter:
     value_key: str = "value"
     id: str = ""
     """For summaries; empty where the meter is not known."""
+    display_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ def feeding(meter: Meter | None, event_name: str, account: str, *, ones: bool = 
     if meter is None:
         return Unfit(
             f"{where} has no meter with event_name {event_name!r}",
-            "create it (Billing > Meters); the usage is kept and billed once it is there",
+            "make it with `otel-usageflow meters create`, or in Billing > Meters; the usage is kept and billed once it "
+            "is there",
             for_good=False,
         )
     if not meter.active:

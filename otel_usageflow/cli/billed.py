@@ -1,0 +1,61 @@
+"""What the policies of a configuration bill, and through which exporters, without starting anything."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from otel_usageflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from otel_usageflow.config.model import Config
+    from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+    from otel_usageflow.exporters.stripe_meter.needed_meters import Billed
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """One `stripe_meter` exporter, and what goes out through it."""
+
+    exporter: str
+    """`type[/name]`."""
+    config: "StripeMeterConfig"
+    billed: "tuple[Billed, ...]"
+
+    @property
+    def accounts(self) -> list[str]:
+        """The accounts that are billed, sorted; empty is the key's own."""
+        return sorted({one.account for one in self.billed} or {self.config.account or ""})
+
+
+def outlets(config: "Config") -> list[Outlet]:
+    """The Stripe exporters that pipelines use.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from otel_usageflow.component import Kind
+    from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+
+    found = []
+    for id_ in config.used(Kind.EXPORTER):
+        exporter = config.exporters[id_].config
+        if isinstance(exporter, StripeMeterConfig):
+            found.append(Outlet(id_, exporter, tuple(_billed(config, id_, exporter.account or ""))))
+    if not found:
+        raise UsageError("no pipeline of this configuration has a stripe_meter exporter, so nothing is billed by it")
+    return found
+
+
+def _billed(config: "Config", exporter: str, account: str) -> "list[Billed]":
+    """What goes through an exporter; of other processors than `usage_policy` nothing is known."""
+    from otel_usageflow.exporters.stripe_meter.needed_meters import Billed
+    from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
+
+    found = []
+    for id_ in sorted({p.processors[0] for p in config.pipelines.values() if exporter in p.exporters}):
+        processor = config.processors[id_].config
+        if isinstance(processor, UsagePolicyConfig):
+            for policy in processor.policies:
+                ones = policy.quantity == 1
+                where = policy.account or account
+                found.append(Billed(policy.name, policy.event_name, where, ones, tuple(sorted(policy.payload))))
+    return found
