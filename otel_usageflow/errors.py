@@ -5,6 +5,7 @@ UsageflowError
 ├── UsageError              a command was called in a way that makes no sense (exit 1)
 ├── StartError              the service could not start, or failed while running (exit 2)
 │   ├── CannotListen        an endpoint of the configuration cannot be opened
+│   ├── HalfApplied         new policies are in force in one component and not in another
 │   └── StorageError        the ledger cannot be used, and the message says the way out
 │       ├── StorageCorrupt
 │       ├── SchemaTooNew
@@ -77,6 +78,13 @@ class CannotListen(StartError):
             f"{path}: cannot listen on {endpoint}: {reason}; "
             "stop the process that has this address, or choose another endpoint"
         )
+
+
+class HalfApplied(StartError):
+    """New policies are in force in one component and not in another, because of a mistake in one of them.
+
+    The service stops: only a start is sure to have them as a whole.
+    """
 
 
 class StorageError(StartError):

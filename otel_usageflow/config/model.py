@@ -46,11 +46,19 @@ class PipelineConfig(ConfigModel):
     exporters: tuple[str, ...] = ()
 
 
+class ReloadConfig(ConfigModel):
+    """`service::reload`: how changed policies are taken up while the service runs."""
+
+    watch: bool = True
+    """Whether a change of a configuration file is taken up by itself; SIGHUP does it in any case."""
+
+
 class ServiceConfig(ConfigModel):
     """`service`: which of the configured components run, and how they are connected."""
 
     extensions: tuple[str, ...] = ()
     pipelines: dict[str, PipelineConfig] = {}
+    reload: ReloadConfig = ReloadConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

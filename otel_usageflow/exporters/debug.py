@@ -10,9 +10,9 @@ from typing import Self
 
 import structlog
 
-from otel_usageflow.component import Context, Factory, Kind
+from otel_usageflow.component import Change, Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel
-from otel_usageflow.model.usage import UsageBatch, UsageRecord
+from otel_usageflow.model.usage import Terms, UsageBatch, UsageRecord
 
 _log = structlog.get_logger()
 
@@ -47,9 +47,16 @@ class DebugExporter:
     async def __aexit__(self, *_: object) -> None:
         return None
 
+    async def expect(self, terms: tuple[Terms, ...]) -> Change:
+        """Other policies are nothing to prepare for."""
+        return Change()
+
     async def export(self, batch: UsageBatch) -> None:
         """Write the batch to the log."""
-        reasons = Counter(str(record.reason) for record in batch.records if record.reason is not None)
+        waiting = [request.record for request in batch.trace_requests]
+        every = [*batch.records, *waiting]
+        reasons = Counter(str(record.reason) for record in every if record.reason is not None)
+        traced = {"waiting": len(waiting), "trace_spans": len(batch.trace_spans)} if batch.trace_spans else {}
         self._log.info(
             "usage",
             spans=batch.spans,
@@ -59,18 +66,34 @@ class DebugExporter:
             unbilled=batch.unbilled.total(),
             unmatched=batch.unmatched,
             malformed=batch.malformed,
+            **traced,
         )
         if self._verbosity is Verbosity.BASIC:
             return
-        for (policy, event_name), count in sorted(
-            Counter((record.terms.policy, record.terms.event_name) for record in batch.records).items()
-        ):
-            self._log.info("usage of a policy", policy=policy, event_name=event_name, records=count)
+        known, unknown = Counter(map(_meter, batch.records)), Counter(map(_meter, waiting))
+        for policy, event_name in sorted({*known, *unknown}):
+            meter = (policy, event_name)
+            traced = {"waiting": unknown[meter]} if unknown[meter] else {}
+            self._log.info("usage of a policy", policy=policy, event_name=event_name, records=known[meter], **traced)
         if self._verbosity is Verbosity.DETAILED:
-            for record in batch.records:
-                self._write(record)
+            self._write_all(batch)
 
-    def _write(self, record: UsageRecord) -> None:
+    def _write_all(self, batch: UsageBatch) -> None:
+        for record in batch.records:
+            self._write(record)
+        for request in batch.trace_requests:
+            self._write(request.record, waits_for=list(request.keys))
+        for span in batch.trace_spans:
+            if span.amounts:
+                self._log.info(
+                    "part of a trace",
+                    trace_id=span.trace_id.hex(),
+                    span_id=span.span_id.hex(),
+                    parent_span_id=span.parent_span_id.hex(),
+                    amounts={name: None if amount is None else str(amount) for name, amount in span.amounts},
+                )
+
+    def _write(self, record: UsageRecord, **more: object) -> None:
         span = {"trace_id": record.trace_id.hex(), "span_id": record.span_id.hex()}
         self._log.info(
             "usage record",
@@ -83,9 +106,14 @@ class DebugExporter:
             payload=[key for key, _ in record.payload],
             reason=None if record.reason is None else str(record.reason),
             seen=list(record.seen),
+            **more,
         )
         if record.user is not None and not may_be_secret(record.source):
             self._log.debug("usage record's user", **span, user=record.user)
+
+
+def _meter(record: UsageRecord) -> tuple[str, str]:
+    return record.terms.policy, record.terms.event_name
 
 
 def may_be_secret(source: str | None) -> bool:

@@ -132,3 +132,10 @@ class Storage(Protocol):
 
         `settings` holds JSON values and no secrets. Called at each start, before usage comes.
         """
+
+    async def record_configuration(self, settings: Mapping[str, object], why: str) -> None:
+        """The same for a change while usage comes, which must be on the disk before it is in force.
+
+        Raises:
+            Unavailable: it was not written.
+        """

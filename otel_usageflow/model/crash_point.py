@@ -39,6 +39,9 @@ RELEASE_POINTS = (
 )
 """Those of releases and of what people decide about quarantine."""
 
+RELOAD_POINTS = ("reload: recorded", "reload: applied")
+"""Those of a change of policies while the service runs: it is in the audit log, and in force."""
+
 
 def _nothing(_point: str) -> None:
     """The process lives on."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from otel_usageflow.component import Consumed, Consumer, Exporter, Processor
+from otel_usageflow.component import Consumed, Consumer, Exporter, Judge, Processor, Reloadable
 from otel_usageflow.errors import ConsumeError, Unavailable
 from otel_usageflow.model.usage import UsageBatch
 from otel_usageflow.service.summary import UsageSummary
@@ -30,19 +30,28 @@ class Pipeline:
     ) -> None:
         self.id = id_
         self._processor = processor
+        self._reloadable = processor if isinstance(processor, Reloadable) else None
         self._exporters = tuple(exporters)
         self._summary = summary
         self._now_ns = now_ns
 
+    def judge(self) -> Judge:
+        """What decides about a request that begins now, whatever becomes of the policies until it ends."""
+        return self._processor.process if self._reloadable is None else self._reloadable.judge()
+
     async def __call__(self, payload: bytes) -> Consumed:
-        """Take one request.
+        """Take one request; raises as `take`."""
+        return await self.take(payload, self.judge())
+
+    async def take(self, payload: bytes, judge: Judge) -> Consumed:
+        """Take one request under these policies.
 
         Raises:
             ConsumeError: nothing of it was acknowledged. A failure that nobody foresaw is `Unavailable`, too: it
                 must not reach a client as a reason to throw its spans away.
         """
         try:
-            batch = await self._process(payload)
+            batch = await self._process(payload, judge)
             for exporter in self._exporters:
                 await exporter.export(batch)
         except ConsumeError as error:
@@ -55,11 +64,11 @@ class Pipeline:
         self._summary.add(self.id, batch)
         return consumed(batch)
 
-    async def _process(self, payload: bytes) -> UsageBatch:
+    async def _process(self, payload: bytes, judge: Judge) -> UsageBatch:
         received_ns = self._now_ns()
         if len(payload) > IN_A_THREAD:
-            return await asyncio.to_thread(self._processor.process, payload, received_ns)
-        return self._processor.process(payload, received_ns)
+            return await asyncio.to_thread(judge, payload, received_ns)
+        return judge(payload, received_ns)
 
 
 def consumed(batch: UsageBatch) -> Consumed:
@@ -78,7 +87,8 @@ def fan_out(pipelines: Sequence[Pipeline]) -> Consumer:
         return pipelines[0]
 
     async def consume(payload: bytes) -> Consumed:
-        answers = [await pipeline(payload) for pipeline in pipelines]
+        judges = [pipeline.judge() for pipeline in pipelines]  # all of one moment, though they work one by one
+        answers = [await each.take(payload, judge) for each, judge in zip(pipelines, judges, strict=True)]
         return max(answers, key=lambda answer: answer.rejected_spans)
 
     return consume

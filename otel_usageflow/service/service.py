@@ -17,14 +17,17 @@ from otel_usageflow.component import Consumer, Context, Kind, Measured, Watched
 from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, StartError
 from otel_usageflow.model.clock import SteadyClock
+from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
 from otel_usageflow.service.billing_settings import billing_settings
+from otel_usageflow.service.difference import Difference, difference, taking_over
 from otel_usageflow.service.health import ServiceHealth
 from otel_usageflow.service.metrics import Metrics
 from otel_usageflow.service.metrics_server import MetricsServer
 from otel_usageflow.service.pipeline import Pipeline, fan_out
 from otel_usageflow.service.summary import UsageSummary
+from otel_usageflow.service.switch import Switch, billed_through, prepare, record
 
 SUMMARY_INTERVAL = 60.0  # seconds
 _SET_BACK = 60.0
@@ -76,8 +79,9 @@ class Service:
         await self._note_configuration()
         for id_ in self._config.used(Kind.PROCESSOR):
             await self._start(Kind.PROCESSOR, id_)
+        billed = self._billed()
         for id_ in self._config.used(Kind.EXPORTER):
-            await self._start(Kind.EXPORTER, id_, terms=self._terms(id_))
+            await self._start(Kind.EXPORTER, id_, terms=billed_through(id_, self._config, billed))
         pipelines = self._pipelines()
         self._stack.push_async_callback(self._sum_up)
         summing = asyncio.create_task(self._sum_up_regularly())
@@ -88,6 +92,36 @@ class Service:
         self._stack.callback(self.health.report, _NAME, "stopping")
         self.health.report(_NAME, None)
         _log.info("ready")
+
+    async def reload(self, new: Config, why: str) -> Difference:
+        """Take up the processors of another configuration, all of them at one moment, or nothing.
+
+        Args:
+            new: what the files hold now.
+            why: what led to the change, for the audit log.
+
+        Raises:
+            ConfigErrors, StartError: nothing was taken up, and the message says why.
+            Unavailable: the same, but only for now.
+        """
+        found = difference(self._config, new)
+        if found.obstacles:
+            raise ConfigErrors(found.obstacles)
+        if not found.processors:
+            return found
+        config = taking_over(self._config, new)
+        switch = Switch(self._billed())
+        try:
+            await prepare(config, found.processors, self.components, switch)
+            await record(self._storages(), billing_settings(config), billing_settings(self._config), why)
+            reached("reload: recorded")
+            switch.apply()
+        finally:
+            switch.discard()
+        self._config = config
+        self._expect_counts()
+        reached("reload: applied")
+        return found
 
     async def failed(self) -> None:
         """Wait until a component has failed.
@@ -140,9 +174,15 @@ class Service:
     async def _note_configuration(self) -> None:
         """Tell every storage what bills, for its audit log, before the first usage under it comes."""
         settings = billing_settings(self._config)
-        for id_ in self._config.used(Kind.EXTENSION):
-            if self._config.extensions[id_].factory.serves == "storage":
-                await self.components[Kind.EXTENSION, id_].note_configuration(settings)
+        for storage in self._storages():
+            await storage.note_configuration(settings)
+
+    def _storages(self) -> list[Any]:
+        return [
+            self.components[Kind.EXTENSION, id_]
+            for id_ in self._config.used(Kind.EXTENSION)
+            if self._config.extensions[id_].factory.serves == "storage"
+        ]
 
     async def _open_metrics(self) -> None:
         name = f"{_NAME}::telemetry::metrics"
@@ -152,17 +192,17 @@ class Service:
             self.metrics_servers.append(await self._stack.enter_async_context(server))
             _log.info("started", component=name, listening=str(server.address))
 
-    def _terms(self, exporter: str) -> tuple[Terms, ...]:
-        """What will be billed through an exporter, for it to check."""
-        processors = (p.processors[0] for p in self._config.pipelines.values() if exporter in p.exporters)
-        return tuple(
-            terms for id_ in dict.fromkeys(processors) for terms in self.components[Kind.PROCESSOR, id_].terms
-        )
+    def _billed(self) -> dict[str, tuple[Terms, ...]]:
+        """Processor -> what its policies bill."""
+        return {id_: self.components[Kind.PROCESSOR, id_].terms for id_ in self._config.used(Kind.PROCESSOR)}
+
+    def _expect_counts(self) -> None:
+        billed = self._billed()
+        for id_, pipeline in self._config.pipelines.items():
+            self.summary.expect(id_, (terms.policy for terms in billed[pipeline.processors[0]]))
 
     def _pipelines(self) -> dict[str, Pipeline]:
-        for id_, pipeline in self._config.pipelines.items():
-            billed = self.components[Kind.PROCESSOR, pipeline.processors[0]].terms
-            self.summary.expect(id_, (terms.policy for terms in billed))
+        self._expect_counts()
         return {
             id_: Pipeline(
                 id_,

@@ -26,6 +26,8 @@ class _Traffic:
     malformed: int = 0
     billable: Counter[str] = field(default_factory=Counter)
     """Policy -> records."""
+    waiting: Counter[str] = field(default_factory=Counter)
+    """Policy -> requests whose quantity is not known before their trace is complete."""
     unbilled: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(policy, rule) -> requests."""
     quarantined: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -52,6 +54,7 @@ class UsageSummary:
             traffic.billable[policy] += 0
             traffic.unbilled[policy, "status"] += 0
             traffic.failed_conditions[policy] += 0
+            traffic.waiting[policy] += 0
             for reason in _SEEN_BY_POLICIES:
                 traffic.quarantined[policy, reason.value] += 0
 
@@ -64,7 +67,12 @@ class UsageSummary:
         traffic.malformed += batch.malformed
         traffic.unbilled.update(batch.unbilled)
         traffic.failed_conditions.update(batch.failed_conditions)
-        for (policy, reason), count in Counter((r.terms.policy, r.reason) for r in batch.records).items():
+        counts = Counter((r.terms.policy, r.reason) for r in batch.records)
+        if batch.trace_requests:
+            waiting = [request.record for request in batch.trace_requests]
+            traffic.waiting.update(record.terms.policy for record in waiting if record.reason is None)
+            counts.update((record.terms.policy, record.reason) for record in waiting if record.reason is not None)
+        for (policy, reason), count in counts.items():
             if reason is None:
                 traffic.billable[policy] += count
             else:
@@ -108,6 +116,8 @@ class UsageSummary:
             counts["unbilled"] += traffic.unbilled.total()
             counts["malformed"] += traffic.malformed
             counts["failed_conditions"] += traffic.failed_conditions.total()
+            if waiting := traffic.waiting.total():
+                counts["waiting_for_trace"] += waiting
             for (_policy, reason), count in traffic.quarantined.items():
                 quarantined[reason] += count
         return counts, quarantined
@@ -127,6 +137,15 @@ def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
         *(
             count("billable_records", number, "Usage records that were handed on to be billed.", policy=policy)
             for policy, number in traffic.billable.items()
+        ),
+        *(
+            count(
+                "trace_requests",
+                number,
+                "Requests that wait for the spans of their trace, and are billed when those are there.",
+                policy=policy,
+            )
+            for policy, number in traffic.waiting.items()
         ),
         *(
             count("unbilled_requests", number, "Requests that a policy's rule keeps free.", policy=policy, rule=rule)

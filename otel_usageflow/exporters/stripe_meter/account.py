@@ -1,6 +1,7 @@
 """What is known of one Stripe account: its meters and its customers, kept up to date in the background."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
@@ -40,12 +41,11 @@ class Account:
         self._ledger = ledger
         self.name = name
         self.event_names = sorted({term.event_name for term in terms})
-        self._measured = {term.event_name for term in terms if term.quantity != 1}
+        self._measured = _measured(terms)
         self._refresh = refresh.total_seconds()
         self._backoff = backoff
         self._wake_sender = wake_sender
-        fields = sorted({term.metadata_field for term in terms if term.metadata_field is not None})
-        self.directory = Directory(api, ledger, name, fields, refresh)
+        self.directory = Directory(api, ledger, name, sorted(_fields(terms)), refresh)
         self._meters: dict[str, Meter] | None = None
         self._meters_at = 0.0
         self._told: dict[str, str] = {}
@@ -74,14 +74,28 @@ class Account:
             answers[self.name, name] = answer.reason if isinstance(answer, Unfit) else answer
         return answers
 
-    async def unfit_meters(self, event_names: Iterable[str]) -> list[Unfit]:
-        """Read the meters; of these event names, return those that exist and can never be fed correctly.
+    async def unfit_meters(self, terms: Sequence[Terms]) -> list[Unfit]:
+        """Read the meters; of those that these terms name, return the ones that exist and can never be fed correctly.
 
         Raises:
             StripeFailure: they could not be read.
         """
         await self._read_meters()
-        return refusals(map(self._feeding, event_names))
+        return self.known_unfit_meters(terms)
+
+    def known_unfit_meters(self, terms: Sequence[Terms]) -> list[Unfit]:
+        """The same as far as the meters are known."""
+        measured = _measured(terms)
+        names = sorted({term.event_name for term in terms})
+        return refusals(self._feeding(name, ones=name not in measured) for name in names)
+
+    def expect(self, terms: Sequence[Terms]) -> None:
+        """Follow what these terms name, too. Usage under those of before may still come, or wait."""
+        names = {term.event_name for term in terms}
+        self.event_names = sorted({*self.event_names, *names})
+        self._measured = _measured(terms) | (self._measured - names)
+        self.directory.follow_also(_fields(terms))
+        self._meters_at = -math.inf  # what can be fed now, and could not before, is to be found out
 
     async def follow(self) -> None:
         """Keep everything up to date until cancelled."""
@@ -132,8 +146,9 @@ class Account:
             if isinstance(answer, Formula):  # also if it looked so before: Stripe may have refused in between
                 await self._ledger.reopen_meter(account, name)
 
-    def _feeding(self, name: str) -> Formula | Unfit:
-        return feeding((self._meters or {}).get(name), name, self.name, ones=name not in self._measured)
+    def _feeding(self, name: str, *, ones: bool | None = None) -> Formula | Unfit:
+        ones = name not in self._measured if ones is None else ones
+        return feeding((self._meters or {}).get(name), name, self.name, ones=ones)
 
     def _tell(self, name: str, answer: Formula | Unfit) -> None:
         """Say once what is wrong with a meter, and once when it is right again."""
@@ -144,3 +159,12 @@ class Account:
             _log.error("meter_cannot_be_fed", event_name=name, why=answer.why, remedy=answer.remedy)
         else:
             _log.info("meter_can_be_fed_now", event_name=name)
+
+
+def _measured(terms: Iterable[Terms]) -> set[str]:
+    """The event names under which a request may count something else than 1."""
+    return {term.event_name for term in terms if term.quantity != 1}
+
+
+def _fields(terms: Iterable[Terms]) -> set[str]:
+    return {term.metadata_field for term in terms if term.metadata_field is not None}

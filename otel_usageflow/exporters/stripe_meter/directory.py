@@ -7,7 +7,7 @@ ledger, which looks again at the usage that waited for it.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 import stripe
@@ -77,6 +77,10 @@ class Directory:
         self._blind = False
         """Whether Stripe's events cannot be read, so that only listings show what has changed."""
 
+    def follow_also(self, fields: Iterable[str]) -> None:
+        """Know customers by these fields, too; until everybody was listed, nobody is said to be missing."""
+        self._fields = tuple(sorted({*self._fields, *fields}))
+
     @property
     def complete(self) -> frozenset[str]:
         """The fields for which every customer is known. None before the changes since an earlier life are known."""
@@ -84,11 +88,12 @@ class Directory:
 
     async def load(self) -> None:
         """Take up what an earlier life knew; only a directory that was followed without a gap is complete."""
-        state = await self._ledger.directory(self._account, self._fields)
+        fields = self._fields
+        state = await self._ledger.directory(self._account, fields)
         self._cursor = state.cursor
         self._customers = state.customers
         if self._wall() - state.cursor < _EVENTS_KEPT:
-            self._listed = {field: at for field, at in state.listed.items() if field in self._fields}
+            self._listed = {field: at for field, at in state.listed.items() if field in fields}
 
     async def update(self) -> None:
         """Do whatever is due now.
@@ -134,20 +139,20 @@ class Directory:
         return since >= min(self._refresh, _WHILE_WAITING if self._hurries(missing) else _NOT_WAITING)
 
     async def _list(self) -> None:
-        started = self._wall()
+        started, fields = self._wall(), self._fields  # a field that comes meanwhile has missed some pages
         generation = int(started * 1000)
         known = 0
         async for page in self._api.customers(self._account):
-            await self._apply(page, generation)
+            await self._apply(page, generation, fields)
             known += len(page)
             if known % (100 * PAGE) == 0:
                 _log.info("listing_customers", account=self._account or "own", listed=known)
-        await self._ledger.finish_listing(self._account, self._fields, generation, started)
+        await self._ledger.finish_listing(self._account, fields, generation, started)
         if not self._cursor or started - self._cursor > _EVENTS_KEPT:
             await self._follow(started)
         if not self._listed:
             _log.info("customers_listed", account=self._account or "own", customers=known)
-        self._listed = dict.fromkeys(self._fields, started)
+        self._listed = dict.fromkeys(fields, started)
         self._listed_at = started
         self._customers = known
         self._fresh = True
@@ -214,9 +219,11 @@ class Directory:
                 generation = int(self._wall() * 1000)
                 await self._apply([await self._api.customer(self._account, customer)], generation)
 
-    async def _apply(self, customers: Sequence[Customer], generation: int) -> None:
+    async def _apply(
+        self, customers: Sequence[Customer], generation: int, fields: Sequence[str] | None = None
+    ) -> None:
         changes = [CustomerChange(c.id, None if c.deleted else c.metadata) for c in customers]
-        await self._ledger.apply_customers(self._account, self._fields, changes, generation)
+        await self._ledger.apply_customers(self._account, fields or self._fields, changes, generation)
 
     async def _follow(self, cursor: float) -> None:
         self._cursor = cursor

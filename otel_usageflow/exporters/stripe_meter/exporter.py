@@ -1,7 +1,7 @@
 """The exporter: usage goes into the ledger and is acknowledged; from there it goes to Stripe in its own time."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -9,21 +9,17 @@ from typing import Self
 
 import structlog
 
-from otel_usageflow.component import Context, Measurement
+from otel_usageflow.component import Change, Context, Measurement
 from otel_usageflow.delivery.sender import Delivery, Sender
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
+from otel_usageflow.exporters.stripe_meter.background import Background, Surroundings
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
-from otel_usageflow.exporters.stripe_meter.corrections import Corrector, Sources
-from otel_usageflow.exporters.stripe_meter.doubts import Settler
 from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation
-from otel_usageflow.exporters.stripe_meter.reconciler import Reconciler, Watched, waiting_time
-from otel_usageflow.exporters.stripe_meter.releases import Releaser
-from otel_usageflow.exporters.stripe_meter.reports import Reports
+from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
-from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
@@ -32,8 +28,10 @@ from otel_usageflow.model.usage import Reason, Terms, UsageBatch
 
 _log = structlog.get_logger(__name__)
 
-_PATIENCE_AT_START = 5.0
-"""Seconds to wait for Stripe at the start. It need not be there: spans are taken without it."""
+_PATIENCE = 5.0
+"""Seconds to wait for Stripe, at the start and when policies change. It need not be there: spans are taken anyway."""
+_READS_AT_ONCE = 8
+"""Accounts whose meters are read at one time."""
 
 
 class StripeMeterExporter:
@@ -50,7 +48,7 @@ class StripeMeterExporter:
         self._accounts: dict[str, Account] = {}
         self._api: StripeApi | None = None
         self._stack = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._background: Background | None = None
         self._sender = Sender(
             self._ledger,
             Delivery(
@@ -66,19 +64,46 @@ class StripeMeterExporter:
 
     async def export(self, batch: UsageBatch) -> None:
         """Return once the usage is in the ledger, on the disk."""
-        if not batch.records and not batch.unflagged:
+        if not (batch.records or batch.unflagged or batch.trace_requests or batch.trace_spans):
             return
         if self._config.account is not None:
-            records = [r._replace(terms=_in_account(r.terms, self._config.account)) for r in batch.records]
-            batch = UsageBatch(records=records, unflagged=batch.unflagged)
+            batch = _batch_in_account(batch, self._config.account)
         committed = await self._ledger.commit(batch, self._now())
         if committed.billed and self._config.aggregation.one_by_one:
             self._sender.wake()
 
+    async def expect(self, terms: tuple[Terms, ...]) -> Change:
+        """Prepare for other policies: read their meters, and get to know their accounts and metadata fields.
+
+        Raises:
+            StartError: a meter exists and can never be fed correctly.
+        """
+        assert self._api is not None
+        terms = tuple(_in_account(one, self._config.account) for one in terms)
+        new = {
+            name: self._account(self._api, name, of) for name, of in _by_account(terms) if name not in self._accounts
+        }
+        other = {(one.account, one.event_name) for one in set(terms) - set(self._terms)}
+        looked_at = _by_account(one for one in terms if (one.account, one.event_name) in other)
+        await self._refuse_unfit_meters([({**self._accounts, **new}[name], of) for name, of in looked_at])
+
+        def apply() -> None:
+            assert self._background is not None
+            self._terms = terms
+            for name, of in _by_account(terms):
+                if name in new:
+                    self._accounts[name] = new[name]
+                    self._background.follow(new[name])
+                else:
+                    self._accounts[name].expect(of)
+            self._background.expect(terms)
+
+        return Change(apply)
+
     async def watch(self) -> None:
         """Run until one of the background tasks fails, which they never should."""
-        for done in asyncio.as_completed(self._tasks):
-            await done
+        assert self._background is not None
+        await self._background.failed()
 
     async def measure(self) -> Sequence[Measurement]:
         """What the exporter shows on `/metrics`."""
@@ -91,118 +116,75 @@ class StripeMeterExporter:
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
             self._api = await starting.enter_async_context(connect(self._config))
-            await self._open_accounts(self._api)
-            await self._refuse_unfit_meters()
+            # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
+            for name, of in _by_account((*self._terms, *await self._ledger.unfinished())):
+                self._accounts[name] = self._account(self._api, name, of)
+            if not self._accounts:
+                name = self._config.account or ""
+                self._accounts[name] = self._account(self._api, name, ())
+            billed = dict(_by_account(self._terms))
+            await self._refuse_unfit_meters([(one, billed.get(name, [])) for name, one in self._accounts.items()])
             self._stack = starting.pop_all()  # nothing failed: it is closed when the exporter is left
-        self._tasks = [
-            asyncio.create_task(self._sender.run(), name=f"{self._id} sender"),
-            *(
-                asyncio.create_task(account.follow(), name=f"{self._id} {account.name or 'own'} account")
-                for account in self._accounts.values()
-            ),
-            *self._look_back(self._api),
-        ]
-        return self
-
-    def _look_back(self, api: StripeApi) -> Iterator[asyncio.Task[None]]:
-        """What follows up on events that were sent: Stripe's late reports, and what its summaries show."""
-        ledger, summaries = (
-            self._ledger.doubts,
-            Summaries(api, ReadPace(self._rhythm.reads_per_second, self._rhythm.reads_per_hour)),
-        )
-        corrector = Corrector(
-            Sources(
-                self._ledger.corrections,
-                self._ledger.sums,
-                api,
-                summaries,
+        self._background = Background(
+            Surroundings(
+                self._id,
+                self._config,
+                self._ledger,
                 self._accounts,
                 self._now,
-                self._config.retry_on_failure.backoff,
                 self._rhythm,
-            )
-        )
-        yield asyncio.create_task(corrector.follow(), name=f"{self._id} corrections")
-        reconciler = self._reconciler(api, summaries)
-        yield asyncio.create_task(reconciler.follow(), name=f"{self._id} reconciling")
-        releaser = Releaser(
-            self._ledger.releases, self._accounts, self._terms, self._now, self._rhythm, self._sender.wake
-        )
-        yield asyncio.create_task(releaser.follow(), name=f"{self._id} releases")
-        for account in self._accounts.values():
-            reports = Reports(
-                api,
-                ledger,
-                account.name,
-                account.event_names_by_meter,
                 lambda: self._sender.counts["accepted"],
-                self._now,
-                self._rhythm,
-            )
-            settler = Settler(ledger, summaries, account, self._now, self._rhythm, reports.are_read)
-            where = f"{self._id} {account.name or 'own'}"
-            yield asyncio.create_task(reports.follow(), name=f"{where} reports")
-            yield asyncio.create_task(settler.follow(), name=f"{where} doubts")
-
-    def _reconciler(self, api: StripeApi, summaries: Summaries) -> Reconciler:
-        return Reconciler(
-            Watched(
-                self._ledger.sums,
-                api,
-                summaries,
-                self._accounts,
-                self._config.reconcile,
-                self._config.unsent_warning.total_seconds(),
-                self._now,
-                self._config.retry_on_failure.backoff,
-                self._rhythm,
-            )
+                self._sender.wake,
+            ),
+            self._api,
+            self._terms,
         )
+        self._sending = self._background.run(self._sender.run(), "sender")
+        self._background.start()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        assert self._background is not None
         self._sender.stop()
-        sender, *followers = self._tasks
-        for follower in followers:
-            follower.cancel()
         try:
-            await asyncio.gather(sender, return_exceptions=True)
-            await asyncio.gather(*followers, return_exceptions=True)
+            await asyncio.gather(self._sending, return_exceptions=True)
+            await self._background.stop()
         finally:
             await self._stack.aclose()
 
-    async def _open_accounts(self, api: StripeApi) -> None:
-        # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
-        terms = (*self._terms, *await self._ledger.unfinished())
-        for name in sorted({one.account or "" for one in terms} or {self._config.account or ""}):
-            self._accounts[name] = Account(
-                api,
-                self._ledger,
-                name,
-                [one for one in terms if (one.account or "") == name],
-                self._config.customers.refresh,
-                self._config.retry_on_failure.backoff,
-                self._sender.wake,
-            )
+    def _account(self, api: StripeApi, name: str, terms: Sequence[Terms]) -> Account:
+        return Account(
+            api,
+            self._ledger,
+            name,
+            terms,
+            self._config.customers.refresh,
+            self._config.retry_on_failure.backoff,
+            self._sender.wake,
+        )
 
-    async def _refuse_unfit_meters(self) -> None:
-        """Do not start with a meter that would be fed wrongly; a Stripe that does not answer is no reason."""
-        unfit: list[str] = []
-        for account in self._accounts.values():
-            billed = sorted({one.event_name for one in self._terms if (one.account or "") == account.name})
-            try:
-                async with asyncio.timeout(_PATIENCE_AT_START):
-                    unfit.extend(map(str, await account.unfit_meters(billed)))
-            except (*StripeFailure, TimeoutError) as error:
-                _log.warning(
-                    "stripe_not_readable_at_start",
-                    account=account.name or "own",
-                    why=explained(error),
-                    meaning="spans are taken and kept; nothing is sent until the meters are known",
-                )
-        if unfit:
+    async def _refuse_unfit_meters(self, billed: Sequence[tuple[Account, Sequence[Terms]]]) -> None:
+        """Do not begin with a meter that would be fed wrongly; a Stripe that does not answer is no reason not to."""
+        turns = asyncio.Semaphore(_READS_AT_ONCE)
+        found = await asyncio.gather(*(self._unfit_meters(account, terms, turns) for account, terms in billed))
+        if unfit := [text for texts in found for text in texts]:
             raise StartError("\n".join(f"exporters::{self._id}: {text}" for text in unfit))
+
+    async def _unfit_meters(self, account: Account, terms: Sequence[Terms], turns: asyncio.Semaphore) -> list[str]:
+        try:
+            async with asyncio.timeout(_PATIENCE), turns:
+                return list(map(str, await account.unfit_meters(terms)))
+        except (*StripeFailure, TimeoutError) as error:
+            when = "start" if self._background is None else "reload"
+            _log.warning(
+                f"stripe_not_readable_at_{when}",
+                account=account.name or "own",
+                why=explained(error),
+                meaning="spans are taken and kept; nothing is sent until the meters are known",
+            )
+        return list(map(str, account.known_unfit_meters(terms)))
 
     async def _send(self, event: MeterEvent) -> Outcome:
         assert self._api is not None  # entered before anything is sent
@@ -228,6 +210,25 @@ class StripeMeterExporter:
             listed=listed,
             busy=busy,
         )
+
+
+def _by_account(terms: Iterable[Terms]) -> list[tuple[str, list[Terms]]]:
+    """Terms by their account, in the order of its name; empty for the key's own."""
+    found: dict[str, list[Terms]] = {}
+    for one in terms:
+        found.setdefault(one.account or "", []).append(one)
+    return sorted(found.items())
+
+
+def _batch_in_account(batch: UsageBatch, account: str) -> UsageBatch:
+    return replace(
+        batch,
+        records=[record._replace(terms=_in_account(record.terms, account)) for record in batch.records],
+        trace_requests=[
+            waiting._replace(record=waiting.record._replace(terms=_in_account(waiting.record.terms, account)))
+            for waiting in batch.trace_requests
+        ],
+    )
 
 
 def _in_account(terms: Terms, account: str | None) -> Terms:

@@ -1,6 +1,7 @@
 """What is released by itself: a loop that looks, now and then, whether the cause of a quarantine is gone."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
@@ -46,11 +47,20 @@ class Releaser:
         self._now = now
         self._rhythm = rhythm
         self._wake_sender = wake_sender
+        self._changed = asyncio.Event()
+
+    def expect(self, terms: Sequence[Terms]) -> None:
+        """These are the terms now; what that mends is looked for at once."""
+        self._terms = terms
+        self._changed.set()
 
     async def follow(self) -> None:
         """Look until cancelled."""
         looks, due, pause = 0, 0, 1
         while True:
+            if self._changed.is_set():
+                self._changed.clear()
+                due, pause = looks, 1
             try:
                 if looks >= due:
                     await self.look_at_all()
@@ -59,7 +69,9 @@ class Releaser:
             except (StorageError, Unavailable) as error:
                 _log.warning("ledger_unavailable", error=str(error))
             looks += 1
-            await asyncio.sleep(self._rhythm.release)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._rhythm.release):
+                    await self._changed.wait()
 
     async def look_at_all(self) -> None:
         """Usage under terms that are gone, and usage that a wrong clock took for too old."""

@@ -115,6 +115,10 @@ class SqliteStorage:
         """Write into the audit log what decides about money, if it has changed; see `ledger.ledger.Storage`."""
         await self._keeper.note_configuration(settings)
 
+    async def record_configuration(self, settings: Mapping[str, object], why: str) -> None:
+        """The same while usage comes, at once or not at all; see `ledger.ledger.Storage`."""
+        await self._keeper.record_configuration(settings, why)
+
     async def __aenter__(self) -> Self:
         self._lock = lock(self._directory)
         try:

@@ -57,6 +57,15 @@ class AuditKeeper:
         except Unavailable as error:
             _log.warning("configuration_not_recorded_yet", error=str(error))
 
+    async def record_configuration(self, settings: Mapping[str, object], why: str) -> None:
+        """Write the settings down now, unless they are the same as last time.
+
+        Raises:
+            Unavailable: the disk refuses.
+        """
+        await self._note()  # what was in force before, if that still waits
+        await self._writer.run(lambda c: configured(c, settings, self._now(), why), weight=0)
+
     async def seal_what_is_due(self) -> int:
         """Seal what is due; return the number of seals."""
         sealing = await asyncio.to_thread(self._due)
@@ -92,11 +101,11 @@ class AuditKeeper:
             await asyncio.sleep(pause)
 
 
-def configured(connection: sqlite3.Connection, settings: Mapping[str, object], now: float) -> None:
+def configured(connection: sqlite3.Connection, settings: Mapping[str, object], now: float, why: str = "") -> None:
     """Write the settings that bill into the audit log, if they are not the ones that were written last."""
     row = connection.execute(
         "SELECT after FROM audit WHERE action = ? ORDER BY entry DESC LIMIT 1", (CONFIGURED,)
     ).fetchone()
     before = {} if row is None else json.loads(row[0])
     if row is None or before != json.loads(json.dumps(settings)):
-        audit.record(connection, Change(SERVICE, CONFIGURED, "configuration", before, settings), now)
+        audit.record(connection, Change(SERVICE, CONFIGURED, "configuration", before, settings, why), now)
