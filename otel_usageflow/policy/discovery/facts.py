@@ -19,6 +19,8 @@ from otel_usageflow.policy.text import PLACEHOLDERS, is_user, one_text
 LONGEST_BODY: Final = 65_536
 _MANY: Final = 64
 """Names that are taken from one query, cookie header, body or token."""
+_MOST_USES: Final = 10_000
+"""Attribute names whose meaning is remembered."""
 _MOST_PLACES: Final = 256
 """Places of one request."""
 _LONGEST_NAME: Final = 100
@@ -89,7 +91,7 @@ class Facts:
             use = self._uses.get(prefix) if prefix else None
             if use is None and (not prefix or prefix not in self._uses):
                 use = _use(name_of(raw))
-                if prefix and len(self._uses) < 10_000:
+                if prefix and len(self._uses) < _MOST_USES:
                     self._uses[prefix] = use
             if use is not None:
                 yield use, decode(raw)
