@@ -3,49 +3,23 @@
     python tests/captures/record.py             all of them
     python tests/captures/record.py flask-old   only those whose names start so
 
-Needs Python 3.11, Node 20 with npm for the Node stacks, and package registries. Also writes expected.json.
+Needs what docs/capturing.md says for each language, and package registries. Also writes expected.json.
 """
 
-import os
-import subprocess
 import sys
 
-from client import send_all
-from environments import interpreter, prepare
+from environments import ENVIRONMENTS
+from live import spans_of
 from oracle import expected_text
-from sink import Sink
 from stacks import CAPTURES, HERE, Capture
 
 
 def record(capture: Capture) -> None:
-    """Write one capture.
-
-    Raises:
-        WrongAnswer: the server answers otherwise than the traffic says.
-        RuntimeError: it did not start, or its exporter sent nothing.
-    """
-    folder = prepare(capture.environment)
-    with Sink() as sink:
-        server = subprocess.Popen(
-            [interpreter(capture.environment), *capture.command],
-            cwd=folder,
-            env={"PATH": os.environ["PATH"]} | capture.variables(sink.endpoint),
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
-            if not port:
-                raise RuntimeError(f"{capture.name} did not start")
-            send_all("127.0.0.1", int(port))
-        finally:
-            server.terminate()
-            server.wait(30)
-        if not sink.bodies:
-            raise RuntimeError(f"{capture.name} sent no spans")
-        capture.file.write_bytes(b"".join(sink.bodies))
-        print(f"{capture.file.name}: {len(sink.bodies)} requests, {capture.file.stat().st_size} bytes")
+    """Write one capture; raises what `spans_of` raises."""
+    ENVIRONMENTS[capture.environment].prepare()
+    spans = spans_of(capture)
+    capture.file.write_bytes(spans)
+    print(f"{capture.file.name}: {len(spans)} bytes")
 
 
 def main(prefixes: list[str]) -> None:

@@ -21,10 +21,12 @@ class Capture:
     stack: str
     conventions: str
     environment: str
-    """Folder in `apps/` whose package list is installed: `python`, `node` or `node-older`."""
+    """Of environments.py."""
     command: tuple[str, ...]
     json: bool = False
     """Whether the exporter sends OTLP/JSON."""
+    sets: tuple[str, ...] = ()
+    """`--set` arguments with which it is billed."""
 
     @property
     def name(self) -> str:
@@ -68,7 +70,14 @@ CAPTURES: tuple[Capture, ...] = (
     *_python("django", "django_app.py", "gunicorn"),
     *_python("django-wsgiref", "django_app.py", "wsgiref"),
     *_python("fastapi", "fastapi_app.py", "contrib"),
-    Capture("fastapi", "native", "python", ("fastapi_app.py", "native")),
+    Capture(
+        "fastapi",
+        "native",
+        "python",
+        ("fastapi_app.py", "native"),
+        # Left out beside the contrib instrumentation's, FastAPI's own telemetry is all there is here.
+        sets=("processors::usage_policy::exclude_scopes=[]",),
+    ),
     *_python("starlette", "starlette_app.py"),
     *_python("aiohttp", "aiohttp_app.py", "every"),
     Capture("aiohttp-outer", "http", "python", ("aiohttp_app.py", "outer")),
