@@ -11,7 +11,7 @@ Any caller can write a trace state, so nothing in it is believed further than it
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 FULL: Final = 1 << 56
 """The number of thresholds, and of values that randomness has."""
@@ -21,7 +21,6 @@ LONGEST: Final = 8192
 _HEX: Final = frozenset(b"0123456789abcdef")
 _HEX_ANY: Final = _HEX | frozenset(b"ABCDEF")
 _DIGITS: Final = 14
-_ONE: Final = Fraction(1)
 
 
 class Doubt(StrEnum):
@@ -47,18 +46,36 @@ def weight(state: bytes, trace_id: bytes) -> Fraction | Doubt | None:
     """
     if b"ot" not in state:
         return None
-    member = _member(state[:LONGEST])
+    said = _read(state[:LONGEST])
+    if not isinstance(said, _Kept):
+        return said
+    randomness = int.from_bytes(trace_id[-7:], "big") if said.randomness is None else said.randomness
+    return said.weight if randomness >= said.threshold else Doubt.INCONSISTENT
+
+
+class _Kept(NamedTuple):
+    """What a sampler has written."""
+
+    threshold: int
+    """0 where it wrote no threshold, so that it cannot contradict the randomness."""
+    randomness: int | None
+    """None for the trace id's."""
+    weight: Fraction
+
+
+@lru_cache(4096)  # most are the same, but for those with `rv`
+def _read(state: bytes) -> _Kept | Doubt | None:
+    member = _member(state)
     if member is None or isinstance(member, Doubt):
         return member
     fields = _fields(member)
     if isinstance(fields, Doubt):
         return fields
-    if (text := fields.get(b"th")) is not None:
-        threshold = _threshold(text)
+    if b"th" in fields:
+        threshold = _threshold(fields[b"th"])
         if threshold is None:
             return Doubt.MALFORMED
-        randomness = _randomness(fields.get(b"rv"), trace_id)
-        return Doubt.INCONSISTENT if randomness < threshold else _adjusted(threshold)
+        return _Kept(threshold, _randomness(fields.get(b"rv")), Fraction(FULL, FULL - threshold))
     return _legacy(fields[b"p"]) if b"p" in fields else None
 
 
@@ -92,22 +109,14 @@ def _threshold(text: bytes) -> int | None:
     return int(text, 16) << 4 * (_DIGITS - len(text))
 
 
-def _randomness(text: bytes | None, trace_id: bytes) -> int:
-    """`rv` where there is a valid one, or else the trace id's."""
-    if text is not None and len(text) == _DIGITS and _HEX_ANY.issuperset(text):
-        return int(text, 16)
-    return int.from_bytes(trace_id[-7:], "big")
+def _randomness(text: bytes | None) -> int | None:
+    return int(text, 16) if text is not None and len(text) == _DIGITS and _HEX_ANY.issuperset(text) else None
 
 
-@lru_cache(1024)  # samplers have one threshold, or a few
-def _adjusted(threshold: int) -> Fraction:
-    return Fraction(FULL, FULL - threshold)
-
-
-def _legacy(text: bytes) -> Fraction | Doubt:
+def _legacy(text: bytes) -> _Kept | Doubt:
     if not 1 <= len(text) <= 2 or not text.isdigit():
         return Doubt.MALFORMED
     exponent = int(text)
     if exponent > 62:
         return Doubt.NO_COUNT if exponent == 63 else Doubt.MALFORMED
-    return Fraction(1 << exponent) if exponent else _ONE
+    return _Kept(0, None, Fraction(1 << exponent))

@@ -1,7 +1,7 @@
 """A quantity times the number of requests that its span stands for: exact, or rounded once.
 
 A weight is 2^56 / (2^56 - T), a rational number that mostly has no finite decimal. What has none of at most 18
-decimals is rounded, once, half to even, to 9: each request is off by 5 * 10^-10 at most, and no sum is rounded.
+decimals is rounded, once, to the nearest of 9: each request is off by less than 5 * 10^-10, and no sum is rounded.
 """
 
 from dataclasses import replace
@@ -53,7 +53,7 @@ def weighed(quantity: Quantity, weight: Fraction) -> Quantity | None:
         return product.numerator
     if 10**MAX_DECIMALS % product.denominator == 0:
         return _decimal(product.numerator * (10**MAX_DECIMALS // product.denominator), MAX_DECIMALS)
-    rounded = round(product * 10**DECIMALS)  # half to even: Fraction.__round__
+    rounded = round(product * 10**DECIMALS)  # never a tie: that would have a finite decimal
     return _decimal(rounded, DECIMALS) if rounded < LIMIT * 10**DECIMALS else None
 
 
