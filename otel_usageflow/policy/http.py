@@ -30,10 +30,11 @@ _DECODED_URL_SCOPES: Final = frozenset(
 # An ASGI server hands the path on decoded, and these, with FastAPI's own telemetry, have no other: what is left of
 # percent signs in it was sent as %25. Where a slash was sent as %2F cannot be told any more.
 _DECODED_PATH_SCOPES: Final = _DECODED_URL_SCOPES | {"fastapi"}
-# These decode the path for url.path alone; http.target, where they set it, is as it was sent. The same goes for Go's.
+# These decode the path for url.path alone; http.target, where they set it, is as it was sent.
 _DECODED_URL_PATH_SCOPES: Final = frozenset(
     f"opentelemetry.instrumentation.{name}" for name in ("wsgi", "flask", "django", "aiohttp_server")
 )
+# Go's write the decoded path into url.path, and older ones into http.target as well.
 _GO_SCOPES: Final = "go.opentelemetry.io/"
 # url.path is WSGI's PATH_INFO, in which a character stands for a byte (PEP 3333).
 _LATIN_1_SCOPES: Final = frozenset({"opentelemetry.instrumentation.wsgi", "opentelemetry.instrumentation.flask"})
@@ -102,10 +103,13 @@ def segments(found: Found, scope: str) -> list[str] | None:
     text = path(found)
     if text is None:
         return None
-    if ("%" in text or not text.isascii()) and _is_url_path(text, found):
-        if scope in _LATIN_1_SCOPES:
-            text = _utf_8(text)
-        if scope in _DECODED_URL_PATH_SCOPES or scope.startswith(_GO_SCOPES):
+    if "%" in text or not text.isascii():
+        if _is_url_path(text, found):
+            if scope in _LATIN_1_SCOPES:
+                text = _utf_8(text)
+            if scope in _DECODED_URL_PATH_SCOPES:
+                text = text.replace("%", "%25")
+        if scope.startswith(_GO_SCOPES) and text == (_text(found, "url.path") or _target_path(found)):
             text = text.replace("%", "%25")
     return path_segments(text, scope)
 
