@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
@@ -28,15 +28,23 @@ class Metrics:
         health: who has a problem.
         clock: the service's time.
         patience: seconds that a component has to answer in.
+        own: further numbers of the service itself.
     """
 
     def __init__(
-        self, summary: UsageSummary, health: Health, clock: SteadyClock, *, patience: float = PATIENCE
+        self,
+        summary: UsageSummary,
+        health: Health,
+        clock: SteadyClock,
+        *,
+        patience: float = PATIENCE,
+        own: Callable[[], Sequence[Measurement]] = tuple,
     ) -> None:
         self._summary = summary
         self._health = health
         self._clock = clock
         self._patience = patience
+        self._own = own
         self._components: dict[str, Measured] = {}
         self._asked: dict[str, _Asked] = {}
         self._silent: set[str] = set()
@@ -60,7 +68,8 @@ class Metrics:
         if asked:
             await asyncio.wait(asked.values(), timeout=self._patience)
         measured = {name: self._take(page, name, task) for name, task in asked.items()}
-        page.add([*self._summary.measurements(), *_state(self._health.problems(), measured, self._clock)])
+        state = _state(self._health.problems(), measured, self._clock)
+        page.add([*self._summary.measurements(), *state, *self._own()])
         return page
 
     def _ask(self, name: str, component: Measured) -> _Asked:

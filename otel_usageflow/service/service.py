@@ -7,6 +7,7 @@ The service's own metrics can be read from before the first of them until after 
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,7 +16,7 @@ import structlog
 from otel_usageflow import __version__
 from otel_usageflow.component import Consumer, Context, Kind, Measured, Watched
 from otel_usageflow.config.model import Config
-from otel_usageflow.errors import ConfigErrors, StartError
+from otel_usageflow.errors import ConfigErrors, ConfigProblem, StartError
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.usage import Terms
@@ -26,6 +27,7 @@ from otel_usageflow.service.health import ServiceHealth
 from otel_usageflow.service.metrics import Metrics
 from otel_usageflow.service.metrics_server import MetricsServer
 from otel_usageflow.service.pipeline import Pipeline, fan_out
+from otel_usageflow.service.reload_record import ReloadRecord
 from otel_usageflow.service.summary import UsageSummary
 from otel_usageflow.service.switch import Switch, billed_through, prepare, record
 
@@ -52,6 +54,7 @@ class Service:
         self._config = config
         self._clock = clock or SteadyClock()
         self._set_back = False
+        self._remarked: set[ConfigProblem] = set()
         self._summary_interval = summary_interval
         self.summary = UsageSummary()
         self._stack = AsyncExitStack()
@@ -59,7 +62,8 @@ class Service:
         self.health = ServiceHealth()
         self.components: dict[tuple[Kind, str], Any] = {}
         """What was started, by kind and id."""
-        self.metrics = Metrics(self.summary, self.health, self._clock)
+        self.reloads = ReloadRecord(self._clock)
+        self.metrics = Metrics(self.summary, self.health, self._clock, own=self.reloads.measurements)
         self.metrics_servers: list[MetricsServer] = []
 
     async def start(self) -> None:
@@ -71,8 +75,7 @@ class Service:
         """
         self.health.report(_NAME, "starting")
         _log.info("starting", version=__version__, pipelines=list(self._config.pipelines))
-        for warning in self._config.warnings:
-            _log.warning("configuration", path=warning.path, remark=warning.message)
+        self._remark(self._config)
         await self._open_metrics()
         for id_ in self._extension_order():
             await self._start(Kind.EXTENSION, id_)
@@ -107,12 +110,15 @@ class Service:
         found = difference(self._config, new)
         if found.obstacles:
             raise ConfigErrors(found.obstacles)
-        if not found.processors:
-            return found
-        config = taking_over(self._config, new)
+        if found.processors:
+            await self._switch(taking_over(self._config, new), found.processors, why)
+        self._remark(new)
+        return found
+
+    async def _switch(self, config: Config, changed: Sequence[str], why: str) -> None:
         switch = Switch(self._billed())
         try:
-            await prepare(config, found.processors, self.components, switch)
+            await prepare(config, changed, self.components, switch)
             await record(self._storages(), billing_settings(config), billing_settings(self._config), why)
             reached("reload: recorded")
             switch.apply()
@@ -121,7 +127,13 @@ class Service:
         self._config = config
         self._expect_counts()
         reached("reload: applied")
-        return found
+
+    def _remark(self, config: Config) -> None:
+        """Say what a configuration makes one wonder about, unless it was said before."""
+        for warning in config.warnings:
+            if warning not in self._remarked:
+                _log.warning("configuration", path=warning.path, remark=warning.message)
+        self._remarked = set(config.warnings)
 
     async def failed(self) -> None:
         """Wait until a component has failed.

@@ -1,10 +1,11 @@
-"""SIGTERM and SIGINT: the first asks to stop, the second ends the process at once."""
+"""SIGTERM and SIGINT: the first asks to stop, the second ends the process at once. SIGHUP asks to reload."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
@@ -37,6 +38,37 @@ def stop_on_signals() -> asyncio.Event:
     for each in SIGNALS:
         signal.signal(each, handle)
     return stopping
+
+
+class Hangups:
+    """SIGHUP, from the moment this is made: it never ends the process, and none is lost that comes too early.
+
+    Systems without that signal never send it.
+    """
+
+    def __init__(self) -> None:
+        self._early = False
+        self._heard: Callable[[], None] | None = None
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, self._handle)
+
+    def listen(self, heard: Callable[[], None]) -> None:
+        """Call this in the running event loop, once for each signal from now on, and once for all from before."""
+        loop = asyncio.get_running_loop()
+        self._heard = lambda: None if loop.is_closed() else _soon(loop, heard)
+        if self._early:
+            self._early = False
+            heard()
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self._heard is None:
+            self._early = True
+        else:
+            self._heard()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(what)
 
 
 def leave_now(why: str) -> NoReturn:
