@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from otel_usageflow.component import Context
 from otel_usageflow.exporters.debug import FACTORY
-from otel_usageflow.model.usage import Reason, Terms, UsageBatch, UsageRecord
+from otel_usageflow.model.usage import Reason, Terms, TraceRequest, TraceSpan, UsageBatch, UsageRecord
 
 
 class NoHealth:
@@ -51,12 +51,12 @@ BATCH = UsageBatch(
 )
 
 
-async def logged(verbosity: str) -> list[dict[str, Any]]:
+async def logged(verbosity: str, batch: UsageBatch = BATCH) -> list[dict[str, Any]]:
     """The lines that one batch makes."""
     config = FACTORY.config.model_validate({"verbosity": verbosity})
     with capture_logs() as logs:
         async with FACTORY.build(config, Context("debug", NoHealth(), {})) as exporter:
-            await exporter.export(BATCH)
+            await exporter.export(batch)
     return [dict(line) for line in logs]
 
 
@@ -100,3 +100,31 @@ def test_unknown_verbosity_is_an_error() -> None:
     """The Collector's three words and no other."""
     with pytest.raises(ValueError, match="verbosity"):
         FACTORY.config.model_validate({"verbosity": "loud"})
+
+
+async def test_a_request_that_waits_for_its_trace_is_said_to_wait() -> None:
+    """It is no record yet; its place, what it waits for and the parts of its quantity are told, and no user."""
+    waiting = record("sk_live_1", "api_key header x-api-key")._replace(quantity=None)
+    part = TraceSpan(b"t" * 16, b"p" * 8, b"s" * 8, "api", False, 1, (("bad", None), ("tokens", 5)))
+    passing = part._replace(span_id=b"q" * 8, amounts=())
+    batch = UsageBatch(
+        trace_requests=[
+            TraceRequest(waiting, ("tokens",), 5),
+            TraceRequest(record(None, None, Reason.NO_USER), ("tokens",), 5),
+        ],
+        trace_spans=[part, passing],
+        spans=2,
+        requests=2,
+    )
+    counts, policy, *details = await logged("detailed", batch)
+    assert {key: counts[key] for key in ("records", "waiting", "trace_spans", "quarantined")} == {
+        "records": 0,
+        "waiting": 2,
+        "trace_spans": 2,
+        "quarantined": {"no_user": 1},
+    }
+    assert (policy["policy"], policy["records"], policy["waiting"]) == ("chat", 0, 2)
+    assert [line["event"] for line in details] == ["usage record", "usage record", "part of a trace"]
+    assert [line.get("waits_for") for line in details] == [["tokens"], ["tokens"], None]
+    assert details[-1]["amounts"] == {"bad": None, "tokens": "5"}
+    assert "sk_live_1" not in str([counts, policy, *details])
