@@ -6,11 +6,12 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from otel_usageflow.config.types import ConfigModel
-from otel_usageflow.policy.endpoint import parse_endpoint_text
+from otel_usageflow.policy.calls import parse_any_endpoint, status_problem
 from otel_usageflow.policy.expressions.expression import condition
 from otel_usageflow.policy.fields import Comparables, Name, Names, OneOrMany, Statuses
 from otel_usageflow.policy.http import host_only
 from otel_usageflow.policy.quantity_config import QuantityConfig, QuantityRule, TraceWait
+from otel_usageflow.policy.request_id import RequestIdRule
 from otel_usageflow.policy.sources.body import BODY_ATTRIBUTE
 from otel_usageflow.policy.sources.catalogue import UserSource
 
@@ -19,7 +20,7 @@ RESERVED_PAYLOAD: Final = frozenset({"stripe_customer_id", "value"})
 
 
 def _endpoint(value: str) -> str:
-    parse_endpoint_text(value)
+    parse_any_endpoint(value)
     return value
 
 
@@ -80,10 +81,13 @@ class PolicyConfig(ConfigModel):
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_.-]+$")] = Field(description="unique")
     endpoint: Annotated[tuple[EndpointText, ...], OneOrMany()] = Field(
-        description="METHOD /path, or a list of them", examples=["POST /v1/chat/completions"]
+        description="METHOD /path, grpc package.Service/Method, graphql TYPE NAME, or a list of them",
+        examples=["POST /v1/chat/completions", "grpc shop.Orders/*", "graphql query Prices"],
     )
     match: MatchConfig = MatchConfig()
-    status: Statuses = Field(default=("2xx",), description="which HTTP statuses are billed")
+    status: Statuses = Field(
+        default=("2xx",), description="which statuses are billed; of gRPC by name, such as NOT_FOUND"
+    )
     user: Annotated[tuple[UserSource, ...], OneOrMany()] = Field(
         description="where the user is found; a list is tried in order"
     )
@@ -99,6 +103,19 @@ class PolicyConfig(ConfigModel):
         default=None,
         description="how long a quantity from: trace waits for later spans; the processor's trace_wait by default",
     )
+
+    request_id: RequestIdRule | None = Field(
+        default=None,
+        description="where the request's identity stands, or none; the processor's request_id by default",
+    )
+
+    @field_validator("status")
+    @classmethod
+    def _of_these_endpoints(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        problem = status_problem(map(parse_any_endpoint, info.data.get("endpoint", ())), value)
+        if problem:
+            raise ValueError(problem)
+        return value
 
     @field_validator("payload")
     @classmethod

@@ -1,7 +1,8 @@
 """The policies at work: from an export request to usage.
 
 A span passes these questions in order, the cheapest first: is it a SERVER span; of a scope that counts; with valid
-ids; entering its process; HTTP; on whose endpoint; under which policies. Only what a policy asks for is decoded.
+ids; entering its process; HTTP, or gRPC; on whose endpoint; under which policies. Only what a policy asks for is
+decoded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +20,13 @@ from otel_usageflow.model.spans import (
     parent_of,
 )
 from otel_usageflow.model.usage import Reason, TraceRequest, UnflaggedSpan, UsageBatch, UsageRecord
-from otel_usageflow.policy import arriving, http
+from otel_usageflow.policy import arriving, graphql, grpc, http
+from otel_usageflow.policy.calls import CallTable, Protocol
 from otel_usageflow.policy.match import Selection, holds
 from otel_usageflow.policy.nesting import SpanIdentity, drop_inner
 from otel_usageflow.policy.paths import Leaf, PathTree
 from otel_usageflow.policy.policy import Policy
-from otel_usageflow.policy.request import HttpRequest, Origin
+from otel_usageflow.policy.request import GrpcCall, HttpRequest, Origin
 from otel_usageflow.policy.text import plain_text
 from otel_usageflow.policy.trace_spans import TraceReader
 from otel_usageflow.policy.weighing import of_varying_quantity, weigh
@@ -73,7 +75,20 @@ class PolicyEngine:
         conditions = {index: policy.conditions for index, policy in enumerate(policies)}
         entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
         self._tree = PathTree(entries, lambda chosen: Selection(chosen, conditions))
-        self._span_keys = Wanted(http.BASE_KEYS.union(*(policy.span_keys for policy in policies)))
+        calls = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.calls]
+        tables = {
+            protocol: CallTable(chosen, lambda chosen: Selection(chosen, conditions))
+            for protocol in Protocol
+            if (chosen := [entry for entry in calls if entry[0].protocol is protocol])
+        }
+        self._grpc, self._graphql = tables.get(Protocol.GRPC), tables.get(Protocol.GRAPHQL)
+        self._span_keys = Wanted(
+            http.BASE_KEYS.union(
+                grpc.KEYS if self._grpc is not None else (),
+                graphql.KEYS if self._graphql is not None else (),
+                *(policy.span_keys for policy in policies),
+            )
+        )
         summed = [policy.summed for policy in policies if policy.summed is not None]
         self._traces = TraceReader(summed) if summed else None
         self._resource_keys = Wanted(arriving.KEYS.union({SERVICE}, *(policy.resource_keys for policy in policies)))
@@ -156,20 +171,40 @@ class PolicyEngine:
     def _bill(self, span: Span, origin: Origin, work: _Work) -> None:
         found = self._span_keys.find(span.attributes)
         if not http.is_http(found):
+            if self._grpc is not None and grpc.is_grpc(found):
+                self._bill_call(GrpcCall(span, found, origin), self._grpc, work)
             return
         batch = work.batch
         batch.requests += 1
         path = http.segments(found, origin.scope)
         leaves = self._tree.by_route(http.route(found)) if path is None else self._tree.by_path(path)
-        if leaves:
+        operations = self._graphql.find(*named) if self._graphql and (named := graphql.operation(found)) else ()
+        if leaves or operations:
             request = HttpRequest(span, found, origin, http.method(found), path)
-            if self._apply(_candidates(leaves, request), request, work):
+            candidates = _candidates(leaves, request)
+            if operations:
+                candidates = _merged(candidates, operations, request)
+            if self._apply(candidates, request, http.status, work):
                 return
         batch.unmatched += 1
         if work.unmatched is not None:
             work.unmatched(HttpRequest(span, found, origin, http.method(found), path))
 
-    def _apply(self, candidates: Sequence[int], request: HttpRequest, work: _Work) -> bool:
+    def _bill_call(self, call: GrpcCall, table: CallTable, work: _Work) -> None:
+        work.batch.requests += 1
+        selections = table.find(*grpc.method(call.found))
+        if not self._apply(_merged((), selections, call), call, grpc.status, work):
+            work.batch.unmatched += 1
+            if work.unmatched is not None:
+                work.unmatched(call)
+
+    def _apply(
+        self,
+        candidates: Sequence[int],
+        request: HttpRequest,
+        status: Callable[[Found], int | str | None],
+        work: _Work,
+    ) -> bool:
         """Bill a request under these policies; False if none of them matches it."""
         taken: set[str] = set()
         for index in candidates:
@@ -178,7 +213,7 @@ class PolicyEngine:
             if event_name in taken or (policy.narrowed and not _meets(policy, request, work.batch)):
                 continue
             taken.add(event_name)
-            if http.status(request.found) in policy.statuses:
+            if status(request.found) in policy.statuses:
                 try:
                     record = _record(policy, request, work.received_ns)
                 except Unavailable as error:
@@ -203,6 +238,10 @@ def _candidates(leaves: Sequence[Leaf], request: HttpRequest) -> Sequence[int]:
     if len(leaves) == 1:
         return leaves[0].of(request.method).pick(request)
     return sorted({index for leaf in leaves for index in leaf.of(request.method).pick(request)})
+
+
+def _merged(candidates: Sequence[int], selections: Sequence[Selection], request: HttpRequest) -> Sequence[int]:
+    return sorted({*candidates, *(index for selection in selections for index in selection.pick(request))})
 
 
 def _meets(policy: Policy, request: HttpRequest, batch: UsageBatch) -> bool:
@@ -241,6 +280,7 @@ def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageReco
         policy.payload(request) if policy.payload_keys else (),
         reason,
         seen,
+        policy.identify.digest(request) if policy.identify is not None else b"",
     )
 
 

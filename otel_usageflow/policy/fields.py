@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from otel_usageflow.policy.grpc import CODES, code_named
 from otel_usageflow.policy.quantity import exact
 from otel_usageflow.policy.text import plain_text
 
@@ -60,26 +61,37 @@ _STATUS: Final = re.compile(r"[1-5]xx|[1-5][0-9][0-9]|any")
 
 
 def _status(value: Any) -> str:
+    if isinstance(value, str) and (code := code_named(value)):
+        return code
     text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if not _STATUS.fullmatch(text):
-        raise ValueError("is no status rule; write 2xx, a code such as 404, a list of them, or any")
+        raise ValueError(
+            "is no status rule; write 2xx, a code such as 404, a list of them, or any; for gRPC a name such as OK"
+        )
     return text
 
 
 Status = Annotated[str, BeforeValidator(_status, json_schema_input_type=str | int)]
-"""`2xx`, `404` or `any`."""
+"""`2xx`, `404` or `any`; of gRPC the name of a code."""
 Statuses = Annotated[tuple[Status, ...], OneOrMany()]
 
 
-def allowed_statuses(rules: Iterable[str]) -> frozenset[int | None]:
-    """The status codes that the rules allow; None stands for a request without one, which only `any` allows."""
-    allowed: set[int | None] = set()
+def allowed_statuses(rules: Iterable[str]) -> frozenset[int | str | None]:
+    """The status codes that the rules allow: numbers of HTTP, names of gRPC.
+
+    None stands for a request without one, which only `any` allows. `2xx` is gRPC's OK, too.
+    """
+    allowed: set[int | str | None] = set()
     for rule in rules:
         if rule == "any":
-            allowed.update((None, *range(100, 600)))
+            allowed.update((None, *range(100, 600), *CODES))
+        elif rule in CODES:
+            allowed.add(rule)
         elif rule.endswith("xx"):
             first = int(rule[0]) * 100
             allowed.update(range(first, first + 100))
+            if rule == "2xx":
+                allowed.add("OK")
         else:
             allowed.add(int(rule))
     return frozenset(allowed)

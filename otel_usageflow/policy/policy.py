@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from otel_usageflow.model.usage import Quantity, Terms
+from otel_usageflow.policy.calls import CallEndpoint, Protocol, parse_any_endpoint
 from otel_usageflow.policy.config import MatchConfig, PolicyConfig
-from otel_usageflow.policy.endpoint import Endpoint, parse_endpoint_text
+from otel_usageflow.policy.endpoint import Endpoint
 from otel_usageflow.policy.expressions import expression
 from otel_usageflow.policy.expressions.expression import Expression
 from otel_usageflow.policy.fields import allowed_statuses
@@ -16,6 +17,7 @@ from otel_usageflow.policy.match import Condition, attribute_is, host_is, scope_
 from otel_usageflow.policy.quantity import bounded_total
 from otel_usageflow.policy.quantity_config import TRACE_WAIT, QuantityConfig
 from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy.request_id import Identify, RequestIdRule
 from otel_usageflow.policy.sources.source import Reader, Setting
 from otel_usageflow.policy.spellings import spellings
 from otel_usageflow.policy.text import plain_text
@@ -32,12 +34,15 @@ class Policy:
 
     terms: Terms
     endpoints: tuple[Endpoint, ...]
+    calls: tuple[CallEndpoint, ...]
+    """The endpoints that are no paths."""
     conditions: tuple[Condition, ...]
     condition: Expression | None
     """What the request must meet beyond `conditions`."""
     narrowed: bool
     """Whether there are any of both."""
-    statuses: frozenset[int | None]
+    statuses: frozenset[int | str | None]
+    """HTTP's by number, gRPC's by name."""
     readers: tuple[Reader, ...]
     quantity: Quantity | None
     """The fixed quantity, or None if `measure` has to be asked."""
@@ -45,6 +50,8 @@ class Policy:
     """The request's quantity, or None if it has none that can be billed."""
     summed: TraceRule | None
     """What is summed over the request's local trace, instead of `measure`."""
+    identify: Identify | None
+    """Reads the id of a request, where one is its identity."""
     payload_keys: tuple[tuple[str, tuple[str, ...]], ...]
     """(key in the meter event, the attribute in all of its spellings), sorted by key."""
     span_keys: frozenset[str]
@@ -70,6 +77,7 @@ def compile_policy(
     placeholders: frozenset[str],
     trust: Trust | None = None,
     trace_wait: timedelta = TRACE_WAIT,
+    request_id: RequestIdRule = "none",
 ) -> Policy:
     """Prepare one policy.
 
@@ -78,12 +86,20 @@ def compile_policy(
         placeholders: texts that are no user.
         trust: what verifies tokens, shared by all policies of a processor; one of its own if not given.
         trace_wait: how long spans of a request's trace are waited for, where the policy does not say.
+        request_id: what the identity of a request is, where the policy does not say.
 
     Raises:
         ValueError: a key file cannot be used; the message says which and why.
     """
-    endpoints = tuple(parse_endpoint_text(text) for text in config.endpoint)
-    setting = Setting(placeholders, endpoints, config.body_attribute, config.name, trust or Trust(fixed=True))
+    written = [parse_any_endpoint(text) for text in config.endpoint]
+    endpoints = tuple(one for one in written if isinstance(one, Endpoint))
+    calls = tuple(one for one in written if isinstance(one, CallEndpoint))
+    metadata = any(one.protocol is Protocol.GRPC for one in calls)
+    setting = Setting(
+        placeholders, endpoints, config.body_attribute, config.name, trust or Trust(fixed=True), metadata
+    )
+    rules = request_id if config.request_id is None else config.request_id
+    identify = None if isinstance(rules, str) else Identify(rules, placeholders, metadata=metadata)
     readers = tuple(source.prepared(setting) for source in config.user)
     payload_keys = tuple(sorted((name, spellings(rule.attribute)) for name, rule in config.payload.items()))
     both = frozenset[str]().union(*map(spellings, config.match.attributes), *(keys for _, keys in payload_keys))
@@ -106,6 +122,7 @@ def compile_policy(
     return Policy(
         terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account, quantity),
         endpoints=endpoints,
+        calls=calls,
         conditions=conditions,
         condition=condition,
         narrowed=bool(conditions) or condition is not None,
@@ -114,10 +131,12 @@ def compile_policy(
         quantity=quantity,
         measure=worked_out.amount if worked_out is not None else _measure(measured),
         summed=summed,
+        identify=identify,
         payload_keys=payload_keys,
         span_keys=both.union(
             *(one.keys for one in measured),
             HOST_KEYS if config.match.host else (),
+            identify.keys if identify is not None else (),
             *(reader.span_keys for reader in readers),
             *(one.span_keys for one in expressions),
         ),

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from otel_usageflow.model.same_request import Candidate, give_way
 from otel_usageflow.model.usage import Quantity, UsageBatch, UsageRecord
-from otel_usageflow.policy import http
+from otel_usageflow.policy import grpc, http
 from otel_usageflow.policy.engine import PolicyEngine
 from otel_usageflow.policy.local_trace import complete
 from otel_usageflow.policy.quantity import total
-from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy.request import GrpcCall, HttpRequest
 from otel_usageflow.policy.text import decimal_text
 
 Payload = tuple[tuple[str, str], ...]
@@ -103,11 +104,15 @@ def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
     result = Preview()
 
     def unmatched(request: HttpRequest) -> None:
+        if isinstance(request, GrpcCall):
+            result.unmatched["grpc", grpc.full_method(request.found) or "?"] += 1
+            return
         where = http.route(request.found) or "/" + "/".join(request.path or ())
         result.unmatched[request.method or "?", where] += 1
 
     batch = engine.evaluate(payload, now_ns, once=True, unmatched=unmatched)
     batch.records.extend(complete(batch.trace_spans, batch.trace_requests))
+    _leave_out_same_requests(batch)
     _add_up(batch, result)
     return result
 
@@ -133,6 +138,21 @@ def _add_up(batch: UsageBatch, result: Preview) -> None:
     result.usage = [_line(key, amounts[key]) for key in sorted(amounts, key=lambda key: key[:3])]
     result.quarantined = [CountLine(*key, quarantined[key]) for key in sorted(quarantined)]
     result.unbilled = [CountLine(*key, batch.unbilled[key]) for key in sorted(batch.unbilled)]
+
+
+def _leave_out_same_requests(batch: UsageBatch) -> None:
+    """Of the records that carry one id, let those count that the ledger would let count."""
+    groups: dict[tuple[str | None, str, bytes], dict[int, Candidate]] = {}
+    for place, record in enumerate(batch.records):
+        if record.request_id:
+            group = groups.setdefault((record.terms.account, record.terms.event_name, record.request_id), {})
+            order = record.at_ns, record.trace_id + record.span_id
+            group[place] = Candidate(order, record.user or "", billable=record.reason is None)
+    gone = {place for group in groups.values() for place in give_way(group)}
+    for place in gone:
+        batch.unbilled[batch.records[place].terms.policy, "request_id"] += 1
+    if gone:
+        batch.records = [record for place, record in enumerate(batch.records) if place not in gone]
 
 
 def _line(key: _Key, quantities: Mapping[Payload, Sequence[Quantity]]) -> UsageLine:

@@ -1,4 +1,4 @@
-"""One HTTP request as policies see it: a SERVER span, its resource and its scope."""
+"""One request as policies see it: a SERVER span, its resource and its scope."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,3 +54,12 @@ class HttpRequest:
     def value(self, key: str) -> Value:
         """A span attribute, or, where the span has none of this key, the resource's."""
         return self.span_value(key) if key in self.found else self.resource_value(key)
+
+
+class GrpcCall(HttpRequest):
+    """One gRPC call. It has no HTTP method, path, route or status, even if its span has attributes of these names."""
+
+    __slots__ = ()
+
+    def __init__(self, span: Span, found: Found, origin: Origin) -> None:
+        super().__init__(span, found, origin, None, None)

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from otel_usageflow.errors import ConfigProblem
+from otel_usageflow.policy.calls import AnyEndpoint, CallEndpoint, Protocol, covers, parse_any_endpoint
 from otel_usageflow.policy.config import MatchConfig, PolicyConfig
-from otel_usageflow.policy.endpoint import Endpoint, Part, Segment, parse_endpoint_text
+from otel_usageflow.policy.endpoint import Endpoint, Part, Segment
 from otel_usageflow.policy.http import RPC
 from otel_usageflow.policy.jwt_config import Verify
 from otel_usageflow.policy.jwt_review import token_remarks
@@ -38,10 +39,11 @@ def problems(policies: Sequence[PolicyConfig]) -> Iterator[ConfigProblem]:
 
 def remarks(policies: Sequence[PolicyConfig], exclude_scopes: Sequence[str]) -> Iterator[ConfigProblem]:
     """What does not stop the service: policies that never bill, and sources that never answer."""
-    endpoints = [[parse_endpoint_text(text) for text in policy.endpoint] for policy in policies]
+    endpoints = [[parse_any_endpoint(text) for text in policy.endpoint] for policy in policies]
     for index, policy in enumerate(policies):
         place = f"policies::{index}"
-        if why := _never(policy.match, exclude_scopes):
+        calls = any(isinstance(one, CallEndpoint) and one.protocol is Protocol.GRPC for one in endpoints[index])
+        if why := _never(policy.match, exclude_scopes, calls=calls):
             yield ConfigProblem(place, f"the policy {policy.name} never matches: {why}")
         elif by := _shadowing(index, policies, endpoints):
             names = " and ".join(policies[earlier].name for earlier in by)
@@ -60,7 +62,7 @@ def _paths(source: Source) -> list[tuple[PathSource, str]]:
 
 
 def _path_problems(source: PathSource, policy: PolicyConfig, place: str) -> Iterator[ConfigProblem]:
-    if not any(source.path in parse_endpoint_text(text).parameters() for text in policy.endpoint):
+    if not any(source.path in _parameters(parse_any_endpoint(text)) for text in policy.endpoint):
         yield ConfigProblem(
             place,
             f"no endpoint of {policy.name} has a parameter {source.path}; write it as in {_example(policy, source)}",
@@ -68,17 +70,23 @@ def _path_problems(source: PathSource, policy: PolicyConfig, place: str) -> Iter
 
 
 def _example(policy: PolicyConfig, source: PathSource) -> str:
-    return f"`{policy.endpoint[0].split()[0]} /accounts/:{source.path}`"
+    first = parse_any_endpoint(policy.endpoint[0])
+    method = first.text.split()[0] if isinstance(first, Endpoint) else "POST"
+    return f"`{method} /accounts/:{source.path}`"
 
 
-def _source_remarks(policy: PolicyConfig, endpoints: list[Endpoint], place: str) -> Iterator[ConfigProblem]:
+def _parameters(endpoint: AnyEndpoint) -> list[str]:
+    return endpoint.parameters() if isinstance(endpoint, Endpoint) else []
+
+
+def _source_remarks(policy: PolicyConfig, endpoints: list[AnyEndpoint], place: str) -> Iterator[ConfigProblem]:
     sources = [(f"{place}::user{_position(policy, number)}", source) for number, source in enumerate(policy.user)]
     yield from token_remarks(
         [(f"{below}::jwt", source.jwt) for below, source in sources if isinstance(source, JwtSource)]
     )
     for below, source in sources:
         for path, key in _paths(source):
-            without = [endpoint.text for endpoint in endpoints if path.path not in endpoint.parameters()]
+            without = [endpoint.text for endpoint in endpoints if path.path not in _parameters(endpoint)]
             if without and len(without) < len(endpoints):
                 yield ConfigProblem(
                     f"{below}::{key}",
@@ -99,12 +107,12 @@ def _position(policy: PolicyConfig, number: int) -> str:
     return f"::{number}" if len(policy.user) > 1 else ""
 
 
-def _never(match: MatchConfig, exclude_scopes: Sequence[str]) -> str | None:
+def _never(match: MatchConfig, exclude_scopes: Sequence[str], *, calls: bool) -> str | None:
     if match.condition is not None and match.condition.strip() == "false":
         return "its condition is false"
     if match.scope and set(match.scope) <= set(exclude_scopes):
         return f"exclude_scopes takes all spans of the scope {' and '.join(match.scope)}"
-    if any(key in RPC for key in match.attributes):
+    if not calls and any(key in RPC for key in match.attributes):
         return "a span with rpc.system is no HTTP request"
     named = match.attributes.get("service.name")
     if match.service and named and not set(match.service) & set(named):
@@ -112,7 +120,7 @@ def _never(match: MatchConfig, exclude_scopes: Sequence[str]) -> str | None:
     return None
 
 
-def _shadowing(index: int, policies: Sequence[PolicyConfig], endpoints: list[list[Endpoint]]) -> list[int] | None:
+def _shadowing(index: int, policies: Sequence[PolicyConfig], endpoints: list[list[AnyEndpoint]]) -> list[int] | None:
     """The earlier policies that together take every request of this one, or None."""
     policy = policies[index]
     earlier = [
@@ -122,7 +130,7 @@ def _shadowing(index: int, policies: Sequence[PolicyConfig], endpoints: list[lis
     ]
     by: set[int] = set()
     for endpoint in endpoints[index]:
-        for method in endpoint.methods or {None}:
+        for method in (endpoint.methods if isinstance(endpoint, Endpoint) else None) or {None}:
             taker = next((one for one in earlier if any(_covers(e, endpoint, method) for e in endpoints[one])), None)
             if taker is None:
                 return None
@@ -139,7 +147,11 @@ def _implies(narrow: MatchConfig, wide: MatchConfig) -> bool:
     return all(ours is None or (theirs is not None and set(theirs) <= set(ours)) for ours, theirs in pairs)
 
 
-def _covers(wide: Endpoint, narrow: Endpoint, method: str | None) -> bool:
+def _covers(wide: AnyEndpoint, narrow: AnyEndpoint, method: str | None) -> bool:
+    if isinstance(narrow, CallEndpoint):
+        return covers(wide, narrow)
+    if isinstance(wide, CallEndpoint):
+        return False
     if wide.methods and method not in wide.methods:
         return False
     for index, segment in enumerate(wide.segments):

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from otel_usageflow.model.attributes import Value
+from otel_usageflow.model.attributes import Found, Value
 from otel_usageflow.model.spans import ended_ns
-from otel_usageflow.policy import http
-from otel_usageflow.policy.request import HttpRequest
+from otel_usageflow.policy import grpc, http
+from otel_usageflow.policy.request import GrpcCall, HttpRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,25 @@ def _seconds(request: HttpRequest) -> float | None:
     return None if duration is None else duration / 1_000_000_000
 
 
+def _of_http(read: Callable[[Found], Value]) -> Callable[[HttpRequest], Value]:
+    return lambda request: None if isinstance(request, GrpcCall) else read(request.found)
+
+
+def _of_grpc(read: Callable[[Found], Value]) -> Callable[[HttpRequest], Value]:
+    return lambda request: read(request.found) if isinstance(request, GrpcCall) else None
+
+
 FIELDS: Final[dict[str, Field]] = {
-    "method": Field("string", lambda request: request.method, "the method, in capitals"),
-    "path": Field("string", lambda request: http.path(request.found), "the path as it was sent, without its query"),
-    "route": Field(
-        "string", lambda request: http.route(request.found), "the framework's route, in the framework's spelling"
+    "method": Field("string", lambda request: request.method, "the HTTP method, in capitals"),
+    "path": Field("string", _of_http(http.path), "the path as it was sent, without its query"),
+    "route": Field("string", _of_http(http.route), "the framework's route, in the framework's spelling"),
+    "status": Field("int", _of_http(http.status), "the HTTP status code"),
+    "rpc_method": Field(
+        "string", _of_grpc(grpc.full_method), "of a gRPC call, the service with its package and the method", grpc.KEYS
     ),
-    "status": Field("int", lambda request: http.status(request.found), "the HTTP status code"),
+    "rpc_status": Field(
+        "string", _of_grpc(grpc.status), "of a gRPC call, the status by its name, such as NOT_FOUND", grpc.KEYS
+    ),
     "host": Field(
         "string",
         lambda request: request.host or None,

@@ -63,9 +63,10 @@ class ApiKeySource(Source):
         """Read the key, and answer with its digest."""
         options = self.api_key
         digest = _digest(options)
-        keys = frozenset(header_keys(options.header)) if options.header else QUERY_KEYS
+        headers = header_keys(options.header, metadata=setting.metadata) if options.header else ()
+        keys = frozenset(headers) or QUERY_KEYS
         place = f"header {options.header}" if options.header else f"query {options.query}"
-        values = _values(options)
+        values = _values(options, headers)
         change = transform(self.transform, setting.placeholders)
 
         def read(request: HttpRequest) -> str | None:
@@ -80,10 +81,9 @@ class ApiKeySource(Source):
         return Reader(f"api_key {place}", read, keys)
 
 
-def _values(options: ApiKey) -> Callable[[HttpRequest], list[Value]]:
-    if options.header:
-        keys = header_keys(options.header)
-        return lambda request: header_values(request, keys)
+def _values(options: ApiKey, headers: tuple[str, ...]) -> Callable[[HttpRequest], list[Value]]:
+    if headers:
+        return lambda request: header_values(request, headers)
     name = options.query or ""
     return lambda request: query_values(request.found, request.origin.scope, name)
 

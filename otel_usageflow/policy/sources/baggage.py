@@ -28,7 +28,7 @@ class BaggageSource(Source):
 
     def reader(self, setting: Setting) -> Reader:
         """Read the entry from the header `baggage`; distinct values under one key are no user."""
-        name, keys = self.baggage, header_keys("baggage")
+        name, keys = self.baggage, header_keys("baggage", metadata=setting.metadata)
 
         def read(request: HttpRequest) -> str | None:
             lines = header_texts(request, keys, setting.placeholders)

@@ -19,7 +19,7 @@ class BasicAuthSource(Source):
 
     def reader(self, setting: Setting) -> Reader:
         """Read the part before the first colon of the credentials in the header `authorization`."""
-        keys = header_keys("authorization")
+        keys = header_keys("authorization", metadata=setting.metadata)
 
         def read(request: HttpRequest) -> str | None:
             text = one_text(header_values(request, keys))

@@ -50,7 +50,7 @@ class ClientCertificateSource(Source):
         """Read the attribute, then, where that is no user, the header."""
         part, element = self.client_certificate, self.element
         attribute = _ATTRIBUTES.get(part) if self.via != "xfcc" else None
-        keys = header_keys("x-forwarded-client-cert") if self.via != "tls" else ()
+        keys = header_keys("x-forwarded-client-cert", metadata=setting.metadata) if self.via != "tls" else ()
 
         def read(request: HttpRequest) -> str | None:
             user = None

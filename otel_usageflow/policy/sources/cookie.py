@@ -17,7 +17,7 @@ class CookieSource(Source):
 
     def reader(self, setting: Setting) -> Reader:
         """Read the cookie from the header `cookie`; one that comes several times with distinct values is no user."""
-        name, keys = self.cookie, header_keys("cookie")
+        name, keys = self.cookie, header_keys("cookie", metadata=setting.metadata)
 
         def read(request: HttpRequest) -> str | None:
             lines = header_texts(request, keys, setting.placeholders)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, Field
 
 from otel_usageflow.model.attributes import Value, decode_found
+from otel_usageflow.policy.grpc import METADATA
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.sources.source import Reader, Setting, Source
 from otel_usageflow.policy.text import scalar_text, user_text
@@ -28,9 +29,13 @@ HeaderName = Annotated[str, AfterValidator(_header_name)]
 """In lower case, without the attribute's prefix."""
 
 
-def header_keys(name: str) -> tuple[str, ...]:
-    """The attributes that may hold a header: instrumentations differ on `-` and `_`."""
-    return tuple(dict.fromkeys(PREFIX + one for one in (name, name.replace("-", "_"), name.replace("_", "-"))))
+def header_keys(name: str, *, metadata: bool) -> tuple[str, ...]:
+    """The attributes that may hold a header: instrumentations differ on `-` and `_`.
+
+    With `metadata` also those of a gRPC call, of which headers are the request's metadata.
+    """
+    spellings = dict.fromkeys((name, name.replace("-", "_"), name.replace("_", "-")))
+    return tuple(prefix + one for prefix in (PREFIX, *(METADATA if metadata else ())) for one in spellings)
 
 
 def header_values(request: HttpRequest, keys: tuple[str, ...]) -> list[Value]:
@@ -59,7 +64,7 @@ class HeaderSource(Source):
 
     def reader(self, setting: Setting) -> Reader:
         """Read the header in both spellings; two distinct values are no user."""
-        keys = header_keys(self.header)
+        keys = header_keys(self.header, metadata=setting.metadata)
 
         def read(request: HttpRequest) -> str | None:
             return user_text(header_values(request, keys), setting.placeholders)

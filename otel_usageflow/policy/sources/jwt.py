@@ -69,7 +69,7 @@ class JwtSource(Source):
     def reader(self, setting: Setting) -> Reader:
         """Read the claim of a token that was valid at the time of the request."""
         options = self.jwt
-        carried, keys = _carrier(options)
+        carried, keys = _carrier(options, setting)
         judge = _judge(options, setting)
         policy, trust = setting.policy, setting.trust
         trust.expect(policy)
@@ -87,15 +87,15 @@ class JwtSource(Source):
         return Reader(f"jwt claim {options.claim}", read, frozenset(keys))
 
 
-def _carrier(options: Jwt) -> tuple[Callable[[HttpRequest], str | None], frozenset[str]]:
+def _carrier(options: Jwt, setting: Setting) -> tuple[Callable[[HttpRequest], str | None], frozenset[str]]:
     """What reads the token from a request, and the attributes that it needs for that."""
     if options.query is not None:
         query = options.query
         return lambda request: one_text(query_values(request.found, request.origin.scope, query)), QUERY_KEYS
     if options.cookie is not None:
-        cookie, cookies = options.cookie, header_keys("cookie")
+        cookie, cookies = options.cookie, header_keys("cookie", metadata=setting.metadata)
         return lambda request: one_text(cookie_values(header_values(request, cookies), cookie)), frozenset(cookies)
-    keys, scheme = header_keys(options.header), options.scheme
+    keys, scheme = header_keys(options.header, metadata=setting.metadata), options.scheme
     # A header of its own usually holds the bare token, so there the default scheme may be missing.
     optional_scheme = options.header != "authorization" and "scheme" not in options.model_fields_set
 

@@ -21,11 +21,14 @@ class Setting:
     placeholders: frozenset[str]
     """Texts that are no user."""
     endpoints: tuple[Endpoint, ...]
+    """Those that are paths."""
     body_attribute: str
     policy: str = ""
     """Its name."""
     trust: Trust = field(default_factory=lambda: Trust(fixed=True))
     """What verifies tokens, for all policies of a processor."""
+    metadata: bool = False
+    """Whether the policy has gRPC endpoints, whose headers are metadata."""
 
 
 @dataclass(frozen=True, slots=True)

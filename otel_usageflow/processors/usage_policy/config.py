@@ -8,6 +8,7 @@ from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.policy.config import PolicyConfig
 from otel_usageflow.policy.fields import Name
 from otel_usageflow.policy.quantity_config import TRACE_WAIT, TraceWait
+from otel_usageflow.policy.request_id import RequestIdRule
 
 
 class UsagePolicyConfig(ConfigModel):
@@ -19,6 +20,11 @@ class UsagePolicyConfig(ConfigModel):
     )
     exclude_scopes: tuple[Name, ...] = Field(
         default=(), description="instrumentation scopes whose spans are never requests"
+    )
+    request_id: RequestIdRule = Field(
+        default="none",
+        description="the header or attribute whose value is a request's identity; a policy may differ",
+        examples=[{"header": "x-request-id"}],
     )
     trace_wait: TraceWait = Field(
         default=TRACE_WAIT,

@@ -41,7 +41,10 @@ def compile_engine(config: UsagePolicyConfig) -> PolicyEngine:
 def _compiled(config: UsagePolicyConfig, trust: Trust) -> PolicyEngine:
     placeholders = PLACEHOLDERS.union(text.strip() for text in config.placeholders)
     try:
-        policies = [compile_policy(policy, placeholders, trust, config.trace_wait) for policy in config.policies]
+        policies = [
+            compile_policy(policy, placeholders, trust, config.trace_wait, config.request_id)
+            for policy in config.policies
+        ]
     except ValueError as error:
         raise StartError(str(error)) from None
     return PolicyEngine(policies, frozenset(config.exclude_scopes))
