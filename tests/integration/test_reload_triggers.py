@@ -96,6 +96,10 @@ def in_place(file: Path, content: str) -> None:
     file.write_text(content)
 
 
+def gone(file: Path) -> None:
+    file.unlink()
+
+
 def renamed(file: Path, content: str) -> None:
     other = file.with_suffix(".new")
     other.write_text(content)
@@ -153,12 +157,12 @@ async def test_a_half_written_file_is_told_once(file: Path) -> None:
     desk = Desk(file)
     whole = text("one", "two")
     async with at_work(desk) as logs:
-        file.write_text(whole[: whole.index("event_name: two") + 5])
+        in_place(file, whole[: whole.index("event_name: two") + 5])
         await until(lambda: logs)
         await desk.looks()
         assert [line["event"] for line in logs] == ["reload_failed"]
         assert desk.successful() == 0
-        file.write_text(whole)
+        in_place(file, whole)
         await until(lambda: desk.taken)
         await desk.looks()
     assert desk.taken == [["one", "two"]]
@@ -191,12 +195,12 @@ async def test_while_a_file_grows_it_is_not_read(file: Path) -> None:
 async def test_every_file_is_watched(file: Path, tmp_path: Path) -> None:
     """Later files win, and a change of any is a change."""
     other = tmp_path / "production.yaml"
-    other.write_text("service: {telemetry: {logs: {level: debug}}}")
+    in_place(other, "service: {telemetry: {logs: {level: debug}}}")
     desk = Desk(file, other)
     async with at_work(desk):
-        other.write_text(changed(text("two"), receivers=None, exporters=None, extensions=None, service=None))
+        in_place(other, changed(text("two"), receivers=None, exporters=None, extensions=None, service=None))
         await until(lambda: desk.taken)
-        file.write_text(text("three"))
+        in_place(file, text("three"))
         await until(lambda: len(desk.taken) == 2)
     assert desk.taken == [["two"], ["two"]]
     assert desk.why == [f"reload: {other} changed", f"reload: {file} changed"]
@@ -206,11 +210,11 @@ async def test_a_file_that_is_gone_is_told_once(file: Path) -> None:
     """The policies stay, and when it is back it is read again."""
     desk = Desk(file)
     async with at_work(desk) as logs:
-        file.unlink()
+        gone(file)
         await until(lambda: logs)
         await desk.looks()
         assert [line["errors"] for line in logs] == [[f"{file}: there is no such file"]]
-        file.write_text(text("one"))
+        in_place(file, text("one"))
         await until(lambda: desk.taken)
     assert desk.successful() == 1
 
@@ -219,7 +223,7 @@ async def test_errors_are_those_of_validate(file: Path) -> None:
     """All of them, each with its path, as the command prints them."""
     desk = Desk(file)
     async with at_work(desk) as logs:
-        file.write_text(text("one", "one").replace("api_key:", "api_kee:"))
+        in_place(file, text("one", "one").replace("api_key:", "api_kee:"))
         await until(lambda: logs)
     errors = logs[0]["errors"]
     assert isinstance(errors, list)
@@ -236,7 +240,7 @@ async def test_asked_for(file: Path) -> None:
     async with at_work(desk):
         desk.reloader.ask()
         await until(lambda: desk.taken)
-        file.write_text(text("two"))
+        in_place(file, text("two"))
         desk.reloader.ask()
         await until(lambda: len(desk.taken) == 2)
         await desk.looks()
@@ -263,7 +267,7 @@ async def test_without_watching_only_who_asks_is_heard(file: Path) -> None:
     """`service::reload::watch: false`."""
     desk = Desk(file, watch=False)
     async with at_work(desk):
-        file.write_text(text("two"))
+        in_place(file, text("two"))
         await desk.looks(10)
         assert desk.loads == 0
         desk.reloader.ask()
@@ -275,7 +279,7 @@ async def test_what_is_not_possible_now_is_tried_again(file: Path) -> None:
     desk = Desk(file)
     desk.error = Unavailable("the disk is full")
     async with at_work(desk) as logs:
-        file.write_text(text("two"))
+        in_place(file, text("two"))
         await until(lambda: len(desk.why) >= 2)
         assert logs[0]["retry_in"] == 0.1  # rounded
         assert desk.successful() == 0
@@ -292,12 +296,12 @@ async def test_what_can_never_be_is_tried_once(file: Path, error: Exception) -> 
     desk = Desk(file)
     desk.error = error
     async with at_work(desk) as logs:
-        file.write_text(text("two"))
+        in_place(file, text("two"))
         await until(lambda: logs)
         await desk.looks(10)
         assert len(desk.why) == 1
         desk.error = None
-        file.write_text(text("three"))
+        in_place(file, text("three"))
         await until(lambda: desk.taken)
     failed = next(line for line in logs if line["event"] == "reload_failed")
     assert failed["meaning"] == "nothing was changed; the policies from before stay in force"
@@ -314,7 +318,7 @@ async def test_half_a_change_ends_the_service(file: Path) -> None:
 
 
 async def test_a_stream_cannot_be_read_again(tmp_path: Path) -> None:
-    """A configuration from a pipe is of the start only; asking for a reload says so and does not wait for the pipe."""
+    """A configuration from a pipe is of the start only; a reload says so, and does not wait for the pipe."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     desk = Desk(pipe)
