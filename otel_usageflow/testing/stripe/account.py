@@ -19,6 +19,7 @@ from otel_usageflow.testing.stripe.meters import Meters
 from otel_usageflow.testing.stripe.rate_limit import Limiter
 from otel_usageflow.testing.stripe.rejections import Rejected, RejectRules
 from otel_usageflow.testing.stripe.search import CustomerSearch
+from otel_usageflow.testing.stripe.sessions import Sessions
 from otel_usageflow.testing.stripe.settings import Settings
 
 LockKey = tuple[str, str]
@@ -45,6 +46,7 @@ class Shared:
     accepted: list[MeterEvent]
     rejected: list[Rejected]
     violations: list[Violation]
+    sessions: Sessions
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -54,6 +56,7 @@ class Account:
     def __init__(self, shared: Shared, name: str | None, livemode: bool) -> None:
         self.name, self.livemode = name, livemode
         self._violations = shared.violations
+        self.sessions = shared.sessions
         clock, settings = shared.clock, shared.settings
         self.log = EventLog(clock, settings, name, livemode)
         self.meters = Meters(clock, self.log, livemode)
@@ -66,6 +69,7 @@ class Account:
             clock, settings, self.meters, self.customers, self.book, self.reject_rules, self.reports, name, livemode
         )
         self.idempotency = IdempotencyStore()
+        self.idempotency_v2 = IdempotencyStore()
         self.limiter = Limiter(settings, connected=name is not None, monotonic=shared.monotonic)
         self.reads: Counter[str] = Counter()
         """GET calls that were let through, by path; ids in it are `*`."""

@@ -3,8 +3,9 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
+from otel_usageflow.testing.stripe import stream
 from otel_usageflow.testing.stripe.account import Account, Shared
 from otel_usageflow.testing.stripe.failures import (
     StripeFailure,
@@ -22,7 +23,8 @@ from otel_usageflow.testing.stripe.failures import (
 from otel_usageflow.testing.stripe.faults import AFTER_COMMIT, Fault, Faults, Rule
 from otel_usageflow.testing.stripe.idempotency import mark_of
 from otel_usageflow.testing.stripe.message import Answer, Dropped, Request
-from otel_usageflow.testing.stripe.params import check, tree_of
+from otel_usageflow.testing.stripe.params import Tree, check, tree_of
+from otel_usageflow.testing.stripe.permissions import Permissions
 from otel_usageflow.testing.stripe.routes import IDEMPOTENCY_KEY, Endpoint, Job, find_endpoint
 
 AccountKey = tuple[str | None, bool]
@@ -33,11 +35,15 @@ class Api:
 
     Args:
         keys: the API keys that are known; `_live_` in a key means live mode.
+        permissions: what each of them may do.
         changed: called whenever something was committed.
     """
 
-    def __init__(self, shared: Shared, keys: Iterable[str], changed: Callable[[], None]) -> None:
+    def __init__(
+        self, shared: Shared, keys: Iterable[str], permissions: Permissions, changed: Callable[[], None]
+    ) -> None:
         self.shared, self.keys, self.faults = shared, set(keys), Faults()
+        self._permissions = permissions
         self.accounts: dict[AccountKey, Account] = {}
         self._changed = changed
         self._stopping = asyncio.Event()
@@ -73,7 +79,7 @@ class Api:
         return answer
 
     async def _answer(self, request: Request, rule: Rule | None) -> Answer:
-        account = self._authenticate(request.headers)
+        account = self._authenticate(request)
         if is_v2(request) and "Stripe-Version" not in request.headers:
             raise no_version()
         found = find_endpoint(request.method, request.path)
@@ -86,33 +92,34 @@ class Api:
         try:
             request.decode()
         except ValueError:
-            raise invalid("The parameters are not valid UTF-8.") from None
+            raise invalid("The parameters cannot be read.") from None
         key = request.headers.get(IDEMPOTENCY_KEY) if request.method == "POST" else None
         if key is None:
             return await self._execute(account, endpoint, target, request, rule)
-        settings = self.shared.settings
-        now = self.shared.clock.now()
-        stored = account.idempotency.begin(key, mark_of(request), now, settings.idempotency_memory)
+        settings, v2 = self.shared.settings, is_v2(request)
+        known = account.idempotency_v2 if v2 else account.idempotency
+        memory = settings.idempotency_memory_v2 if v2 else settings.idempotency_memory
+        stored = known.begin(key, mark_of(request), self.shared.clock.now(), memory)
         if stored is not None:
             return stored
         try:
             answer = await self._execute(account, endpoint, target, request, rule)
         except StripeFailure as failure:
-            if failure.stored:
-                account.idempotency.finish(key, failure.answer)
+            if failure.stored and not v2:  # v2 executes a call again that has failed
+                known.finish(key, failure.answer)
             else:
-                account.idempotency.release(key)
+                known.release(key)
             raise
         except BaseException:
-            account.idempotency.release(key)
+            known.release(key)
             raise
-        account.idempotency.finish(key, answer)
+        known.finish(key, answer)
         return answer
 
     async def _execute(
         self, account: Account, endpoint: Endpoint, target: str, request: Request, rule: Rule | None
     ) -> Answer:
-        job = Job(account, request, target, check(endpoint.params, tree_of(request.pairs)))
+        job = Job(account, request, target, check(endpoint.params, _tree(request)))
         lock = None if endpoint.lock is None else endpoint.lock(job)
         with account.hold(lock, request):
             if lock is not None:
@@ -127,14 +134,18 @@ class Api:
             raise server_error(stored=True)
         return Answer(200, body)
 
-    def _authenticate(self, headers: Mapping[str, str]) -> Account:
+    def _authenticate(self, request: Request) -> Account:
+        headers = request.headers
         key = _api_key(headers.get("Authorization", ""))
         if not key:
             raise no_key()
+        if request.path == stream.PATH:  # it takes its own tokens only, and they say which account
+            return self.shared.sessions.account_of(key)
         if key not in self.keys:
             raise invalid_key(key)
         # `Stripe-Context` is the newer way; of a path through several accounts the last one counts.
         name = headers.get("Stripe-Context", "").rpartition("/")[2] or headers.get("Stripe-Account")
+        self._permissions.admit(key, request.method, request.path, name)
         return self.account(name, "_live_" in key)
 
     async def _fail_before(self, rule: Rule) -> None:
@@ -172,6 +183,10 @@ class Api:
         except TimeoutError:
             return
         raise Dropped
+
+
+def _tree(request: Request) -> Tree:
+    return tree_of(request.pairs) if request.json is None else request.json
 
 
 def is_v2(request: Request) -> bool:

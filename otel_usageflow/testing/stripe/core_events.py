@@ -4,29 +4,19 @@ import base64
 import binascii
 import urllib.parse
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from otel_usageflow.testing.stripe.error_reports import Report, Reports
 from otel_usageflow.testing.stripe.failures import StripeFailure, invalid
 from otel_usageflow.testing.stripe.message import JsonObject, Pairs
+from otel_usageflow.testing.stripe.moments import moment
 from otel_usageflow.testing.stripe.params import Param, Reader, integer, shape, text, text_list
 from otel_usageflow.testing.stripe.settings import Settings
 
 PATH = "/v2/core/events"
 
 
-def _moment(name: str, raw: Any) -> float:
-    try:
-        moment = datetime.fromisoformat(raw)
-    except (TypeError, ValueError):
-        raise invalid(f"{name} must be a timestamp such as 2026-11-22T12:00:00Z.", name) from None
-    if moment.tzinfo is None or "T" not in raw:
-        raise invalid(f"{name} must be a timestamp with its offset, such as 2026-11-22T12:00:00Z.", name)
-    return moment.timestamp()
-
-
-_BOUNDS: Reader = shape(**{bound: Param(_moment) for bound in ("gt", "gte", "lt", "lte")})
+_BOUNDS: Reader = shape(**{bound: Param(moment) for bound in ("gt", "gte", "lt", "lte")})
 LIST = {
     "created": Param(_BOUNDS),
     "limit": Param(integer(1, 100)),

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from types import TracebackType
 from typing import Self
@@ -18,8 +18,10 @@ from otel_usageflow.testing.stripe.control import Control
 from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Call, JsonObject
 from otel_usageflow.testing.stripe.meter_events import send_foreign
+from otel_usageflow.testing.stripe.permissions import Permissions
 from otel_usageflow.testing.stripe.rejections import Rejected, RejectRule
 from otel_usageflow.testing.stripe.server import Server
+from otel_usageflow.testing.stripe.sessions import Sessions
 from otel_usageflow.testing.stripe.settings import Settings
 
 DEFAULT_KEY = "sk_test_double"
@@ -29,8 +31,8 @@ class StripeDouble:
     """A stateful Stripe on 127.0.0.1, for the length of an `async with`.
 
     Args:
-        api_key: the key (or keys) that it knows; `_live_` in a key means live mode. Restricted keys may
-            do everything.
+        api_key: the key (or keys) that it knows; `_live_` in a key means live mode.
+        permissions: key -> what it may do, such as `{"customer_read"}`; a key that is not in here may do everything.
         clock: decides ages, lags and what is forgotten; the real time by default.
         settings: latency, limits, lags; may be changed while it runs.
         port: 0 picks a free one.
@@ -41,6 +43,7 @@ class StripeDouble:
         self,
         api_key: str | Sequence[str] = DEFAULT_KEY,
         *,
+        permissions: Mapping[str, Set[str]] | None = None,
         clock: Clock | None = None,
         settings: Settings | None = None,
         port: int = 0,
@@ -58,9 +61,13 @@ class StripeDouble:
         """Calls that broke the rule of one in flight per customer and meter; a test should end with none."""
         self.calls: deque[Call] = deque(maxlen=self.settings.keep_calls)
         """The last calls, whatever came of them."""
-        shared = Shared(self.clock, self.settings, self.accepted, self.rejected, self.violations, monotonic)
+        self.sessions = Sessions(self.clock, self.settings)
+        """The tokens of the stream."""
+        shared = Shared(
+            self.clock, self.settings, self.accepted, self.rejected, self.violations, self.sessions, monotonic
+        )
         self._waiting: set[asyncio.Future[None]] = set()
-        self.api = Api(shared, keys, self._wake)
+        self.api = Api(shared, keys, Permissions(permissions or {}), self._wake)
         self._server = Server(self.api, Control(self), self.calls, self._wake, port)
 
     async def __aenter__(self) -> Self:

@@ -5,12 +5,12 @@ Source: docs.stripe.com, recording-usage-api; shapes of `stripe.events` of the c
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Literal
 
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.ids import new_id
 from otel_usageflow.testing.stripe.message import JsonObject
+from otel_usageflow.testing.stripe.moments import rfc3339
 from otel_usageflow.testing.stripe.rejections import Rejected
 from otel_usageflow.testing.stripe.settings import DAY, Settings
 
@@ -20,11 +20,6 @@ KEPT = 30 * DAY
 ReportType = Literal["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
 ERROR_REPORT: ReportType = "v1.billing.meter.error_report_triggered"
 NO_METER_FOUND: ReportType = "v1.billing.meter.no_meter_found"
-
-
-def rfc3339(moment: float) -> str:
-    """A moment as v2 shows it, with milliseconds: `2026-11-22T12:00:10.000Z`."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(slots=True, eq=False)

@@ -43,7 +43,12 @@ def as_v2(answer: Answer) -> Answer:
     assert isinstance(answer.body, dict)
     error = answer.body["error"]
     code = error.get("code") or _V2_CODES.get(answer.status, "api_error")
-    return answer._replace(body={"error": {"code": code, "message": error["message"]}})
+    shown = {"code": code, "message": error["message"]}
+    if error["type"] == "temporary_session_expired":  # the one type that is documented
+        shown["type"] = error["type"]
+    if error["type"] == "idempotency_error":  # the same failure has another status here
+        return answer._replace(status=409, body={"error": shown | {"code": "idempotency_error"}})
+    return answer._replace(body={"error": shown})
 
 
 class RefusedByState(StripeFailure):
@@ -108,6 +113,16 @@ def key_mismatch(key: str) -> StripeFailure:
 def server_error(*, stored: bool) -> StripeFailure:
     """500."""
     return StripeFailure(500, "An unknown error occurred.", kind="api_error", stored=stored)
+
+
+def session_expired() -> StripeFailure:
+    """401: the stream takes this token no more (docs.stripe.com/api/v2/billing-meter-stream)."""
+    return StripeFailure(
+        401,
+        "The session has expired; make a new one.",
+        kind="temporary_session_expired",
+        code="billing_meter_event_session_expired",
+    )
 
 
 def unavailable() -> StripeFailure:

@@ -2,7 +2,7 @@
 
 import json
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -59,15 +59,33 @@ class Request:
     connected: Callable[[], bool] = always_connected
     """Whether the client still waits for the answer."""
     pairs: Pairs = field(default_factory=list)
+    json: JsonObject | None = None
+    """The parameters, where they came as JSON."""
 
     def decode(self) -> None:
-        """Read the form (or the query, when there is no body), brackets plain or percent-encoded.
+        """Read the form (or the query, when there is no body), brackets plain or percent-encoded; below `/v2` JSON.
 
         Raises:
-            ValueError: it is not UTF-8.
+            ValueError: it is not UTF-8, or no JSON object.
         """
+        if self.method == "POST" and self.path.startswith("/v2/"):
+            document = json.loads(self.body or b"{}")
+            if not isinstance(document, dict):
+                raise ValueError("no JSON object")
+            self.json, self.pairs = document, list(_flat("", document))
+            return
         encoded = self.body.decode() if self.method == "POST" else self.query
         self.pairs = urllib.parse.parse_qsl(encoded, keep_blank_values=True, errors="strict")
+
+
+def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """JSON under the names that a form would have: `events[0][payload][value]`."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield name, value if isinstance(value, str) else json.dumps(value)
+        return
+    for key, below in items:
+        yield from _flat(f"{name}[{key}]" if name else str(key), below)
 
 
 class Call(NamedTuple):

@@ -67,19 +67,36 @@ def create(intake: Intake, params: Mapping[str, Any], idempotency_key: str | Non
     problem = _problem(intake, params)
     if problem is not None and settings.validation == "synchronous":
         raise problem.failure
-    identifier = params.get("identifier") or str(uuid.uuid4())
-    forgotten = now - settings.identifier_memory
+    known = _known(intake, params, now)
+    if known is None:
+        return _take(intake, params, problem, idempotency_key)
+    if settings.duplicates == "ignore":
+        return known
+    raise RefusedByState(
+        400,
+        f"An event already exists with identifier {params['identifier']}.",
+        headers={"Stripe-Should-Retry": "false"},
+        stored=settings.store_refusals,
+    )
+
+
+def take_later(intake: Intake, params: Mapping[str, Any], idempotency_key: str | None) -> None:
+    """Take an event without a word; what is wrong with it stands in a report, unless its identifier is known."""
+    if _known(intake, params, intake.clock.now()) is None:
+        _take(intake, params, _problem(intake, params), idempotency_key)
+
+
+def _known(intake: Intake, params: Mapping[str, Any], now: float) -> MeterEvent | Rejected | None:
+    forgotten = now - intake.settings.identifier_memory
     intake.book.forget(forgotten)
-    known = intake.book.known(identifier, forgotten)
-    if known is not None:
-        if settings.duplicates == "ignore":
-            return known
-        raise RefusedByState(
-            400,
-            f"An event already exists with identifier {identifier}.",
-            headers={"Stripe-Should-Retry": "false"},
-            stored=settings.store_refusals,
-        )
+    return intake.book.known(params["identifier"], forgotten) if "identifier" in params else None
+
+
+def _take(
+    intake: Intake, params: Mapping[str, Any], problem: Problem | None, idempotency_key: str | None
+) -> MeterEvent | Rejected:
+    """Count a new event, or reject it after its 200."""
+    identifier = params.get("identifier") or str(uuid.uuid4())
     meter = intake.meters.named(params["event_name"])
     if problem is not None:
         event = _rejected(intake, meter, params, identifier, idempotency_key, problem.code, problem.message)

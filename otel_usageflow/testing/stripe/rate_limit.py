@@ -29,6 +29,7 @@ class Limit(Enum):
 
     BASIC = "basic"
     METER_EVENTS = "meter_events"
+    STREAM = "stream"
     SEARCH = "search"
 
 
@@ -51,6 +52,8 @@ class Limiter:
             StripeFailure: 429 with its reason.
         """
         if limit is Limit.METER_EVENTS and self._connected:
+            limit = Limit.BASIC
+        if self._settings.limits.all_basic and limit in (Limit.METER_EVENTS, Limit.STREAM):
             limit = Limit.BASIC
         self._take(limit)
         if limit is Limit.SEARCH:

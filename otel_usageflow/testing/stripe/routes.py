@@ -15,6 +15,8 @@ from otel_usageflow.testing.stripe import (
     meter_events,
     meters,
     search,
+    sessions,
+    stream,
     summaries,
 )
 from otel_usageflow.testing.stripe.account import Account, LockKey
@@ -58,6 +60,14 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
         _create_meter_event,
         Limit.METER_EVENTS,
         lambda job: meter_events.lock_of(job.account.intake, job.values),
+    ),
+    ("POST", "/v2/billing/meter_event_session"): Endpoint(
+        sessions.CREATE, lambda job: job.account.sessions.create(job.account)
+    ),
+    ("POST", stream.PATH): Endpoint(
+        stream.CREATE,
+        lambda job: stream.create(job.account.intake, job.values, job.request.headers.get(IDEMPOTENCY_KEY)),
+        Limit.STREAM,
     ),
     ("POST", "/v1/billing/meter_event_adjustments"): Endpoint(
         adjustments.CREATE,

@@ -21,14 +21,23 @@ class RateLimits:
 
     meter_events: float | None = 1_000
     """Only for calls without `Stripe-Account`; acting for a connected account counts as basic."""
+    stream: float | None = 10_000
+    """Calls of the stream."""
     basic: float | None = 100
     search: float | None = 20
     """In addition to basic."""
+    all_basic: bool = False
+    """Whether meter events and the stream have no bucket of their own."""
 
     @classmethod
     def off(cls) -> "RateLimits":
         """No limits at all."""
-        return cls(None, None, None)
+        return cls(None, None, None, None)
+
+    @classmethod
+    def sandbox(cls) -> "RateLimits":
+        """Those of a sandbox, where meter events and the stream count as basic."""
+        return cls(meter_events=None, stream=None, basic=25, search=20, all_basic=True)
 
 
 @dataclass(slots=True)
@@ -49,6 +58,10 @@ class Settings:
     """Seconds after which an identifier is forgotten, and a resend is counted again."""
     idempotency_memory: float = DAY
     """Seconds after which an idempotency key is forgotten."""
+    idempotency_memory_v2: float = 30 * DAY
+    """The same for keys of `/v2`."""
+    session_life: float = 900
+    """Seconds that a token of the stream is good for."""
     search_lag: float = 0
     """Seconds until search sees a change."""
     events_lag: float = 0
