@@ -23,11 +23,9 @@ class Arrivals:
     """A process that bills with `otel_usageflow.sdk` -> requests that it had to give up since it began."""
 
     def add(self, other: "Arrivals") -> None:
-        """Add the counts of another batch; trace ids are left to the caller, who knows how many are enough."""
+        """Add the counts of another batch. Trace ids and losses are left to the caller, who knows what is enough."""
         self.spans += other.spans
         self.weighed += other.weighed
         self.several += other.several
         self.stands_for += other.stands_for
         self.doubts.update(other.doubts)
-        for process, lost in other.lost.items():
-            self.lost[process] = max(lost, self.lost.get(process, 0))

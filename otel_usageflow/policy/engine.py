@@ -71,7 +71,8 @@ class PolicyEngine:
         self.policies = tuple(policies) if heaviest is None else tuple(map(of_varying_quantity, policies))
         """In order of precedence."""
         self._excluded = exclude_scopes
-        self._heaviest = heaviest
+        self.heaviest = heaviest
+        """The largest weight that is believed; None where requests are counted as they arrive."""
         conditions = {index: policy.conditions for index, policy in enumerate(policies)}
         entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
         self._tree = PathTree(entries, lambda chosen: Selection(chosen, conditions))
@@ -219,8 +220,8 @@ class PolicyEngine:
                 except Unavailable as error:
                     work.put_off = error
                     continue
-                if self._heaviest is not None:
-                    record = weigh(record, request.span.trace_state, self._heaviest)
+                if self.heaviest is not None:
+                    record = weigh(record, request.span.trace_state, self.heaviest)
                 if record.user is None and request.span.dropped_attributes_count:
                     work.batch.cut_short[policy.terms.policy] += 1
                 if policy.summed is None:

@@ -34,6 +34,8 @@ class _Traffic:
     """(policy, reason) -> records."""
     failed_conditions: Counter[str] = field(default_factory=Counter)
     """Policy -> requests."""
+    cut_short: Counter[str] = field(default_factory=Counter)
+    """Policy -> records without a user whose spans lost attributes on the way."""
     refused: Counter[str] = field(default_factory=Counter)
     """Reason -> calls."""
 
@@ -54,6 +56,7 @@ class UsageSummary:
             traffic.billable[policy] += 0
             traffic.unbilled[policy, "status"] += 0
             traffic.failed_conditions[policy] += 0
+            traffic.cut_short[policy] += 0
             traffic.waiting[policy] += 0
             for reason in _SEEN_BY_POLICIES:
                 traffic.quarantined[policy, reason.value] += 0
@@ -67,6 +70,7 @@ class UsageSummary:
         traffic.malformed += batch.malformed
         traffic.unbilled.update(batch.unbilled)
         traffic.failed_conditions.update(batch.failed_conditions)
+        traffic.cut_short.update(batch.cut_short)
         counts = Counter((r.terms.policy, r.reason) for r in batch.records)
         if batch.trace_requests:
             waiting = [request.record for request in batch.trace_requests]
@@ -154,6 +158,15 @@ def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
         *(
             count("failed_conditions", number, "Requests about which a policy's condition failed.", policy=policy)
             for policy, number in traffic.failed_conditions.items()
+        ),
+        *(
+            count(
+                "cut_short_records",
+                number,
+                "Usage records without a user whose spans say that attributes were dropped.",
+                policy=policy,
+            )
+            for policy, number in traffic.cut_short.items()
         ),
         *(
             count(

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import yaml
 from minimal import minimal
 from prometheus_client.parser import text_string_to_metric_families
+from span_builder import http, payload, span
 
+from otel_usageflow.component import Kind
 from otel_usageflow.service.service import Service
 from otel_usageflow.testing.stripe import StripeDouble
 
@@ -25,7 +28,7 @@ LISTED = {row["name"]: (row["kind"], frozenset(re.findall(r"`(\w+)`", row["label
 
 
 async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """Metric -> kind and labels, as a service of all built-in components shows them while one has a problem."""
+    """Metric -> kind and labels, of a service of all built-in components that gets sampled spans and has a problem."""
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request")
         readers = "[{pull: {exporter: {prometheus: {port: 0}}}}]"
@@ -40,6 +43,7 @@ async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
         try:
             await service.start()
             service.health.report("extensions::sqlite_storage", "full")
+            service.components[Kind.PROCESSOR, "usage_policy"].process(_sampled(), time.time_ns())
             text = (await service.metrics.page()).written("")[0].decode()
         finally:
             await service.stop()
@@ -48,6 +52,12 @@ async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
+
+
+def _sampled() -> bytes:
+    sampled = span(http("/elsewhere"))
+    sampled.trace_state = "ot=th:0000000001;rv:ffffffffffffff"
+    return payload(sampled)
 
 
 def _policies(directory: Path) -> str:

@@ -127,6 +127,7 @@ async def test_the_traffic_is_counted() -> None:
         ("billable_records_total", "traces", "chat"): 4,
         ("unbilled_requests_total", "traces", "chat", "status"): 4,
         ("failed_conditions_total", "traces", "chat"): 0,
+        ("cut_short_records_total", "traces", "chat"): 0,
         ("trace_requests_total", "traces", "chat"): 0,
         ("quarantined_records_total", "traces", "chat", "no_user"): 2,
         ("quarantined_records_total", "traces", "chat", "bad_quantity"): 0,

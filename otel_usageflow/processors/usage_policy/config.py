@@ -1,6 +1,6 @@
 """Configuration of the processor `usage_policy`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -29,4 +29,11 @@ class UsagePolicyConfig(ConfigModel):
     trace_wait: TraceWait = Field(
         default=TRACE_WAIT,
         description="how long a quantity from: trace waits for spans after the request's end; a policy may differ",
+    )
+    sampling: Literal["as_received", "adjust"] = Field(
+        default="as_received",
+        description="how sampled requests count: each that arrives once, or by the weight that its tracestate says",
+    )
+    max_sampling_weight: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1000, description="under adjust: what says that it stands for more requests is quarantined"
     )

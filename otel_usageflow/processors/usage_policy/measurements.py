@@ -1,10 +1,11 @@
-"""What the processor shows of its tokens and keys on `/metrics`."""
+"""What the processor shows on `/metrics`: of its tokens and keys, and of requests that are missing."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from otel_usageflow.component import Measurement
 from otel_usageflow.policy.jwt_cause import Cause
+from otel_usageflow.processors.usage_policy.arrival_watch import ArrivalWatch
 from otel_usageflow.processors.usage_policy.key_upkeep import KeyUpkeep
 
 
@@ -50,4 +51,38 @@ def keys(
             count,
             "Attempts to load keys, by what became of them.",
             {"processor": processor, "place": place, "outcome": outcome},
+        )
+
+
+def arrivals(processor: str, watch: ArrivalWatch) -> Iterator[Measurement]:
+    """What spans tell of requests that did not arrive."""
+    yield Measurement(
+        "otel_usageflow_sampled_requests_total",
+        "counter",
+        watch.several,
+        "SERVER spans whose trace state says that they stand for several requests.",
+        {"processor": processor},
+    )
+    for cause, count in watch.doubts.items():
+        yield Measurement(
+            "otel_usageflow_unusable_weights_total",
+            "counter",
+            count,
+            "SERVER spans whose trace state speaks of sampling so that it cannot be used, by cause.",
+            {"processor": processor, "cause": cause},
+        )
+    yield Measurement(
+        "otel_usageflow_sdk_lost_requests_total",
+        "counter",
+        watch.lost,
+        "Requests that processes with otel_usageflow.sdk had to give up, as far as they said.",
+        {"processor": processor},
+    )
+    for service, share in watch.shares().items():
+        yield Measurement(
+            "otel_usageflow_sampled_share",
+            "gauge",
+            share,
+            "About how much of the requests of a service arrives, where it looks sampled; from 0 to 1.",
+            {"processor": processor, "service": service},
         )

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -16,10 +17,12 @@ from otel_usageflow.policy.jwt_cause import Cause
 from otel_usageflow.policy.jwt_trust import Trust
 from otel_usageflow.policy.policy import compile_policy
 from otel_usageflow.policy.text import PLACEHOLDERS
+from otel_usageflow.processors.usage_policy.arrival_report import ArrivalReport
+from otel_usageflow.processors.usage_policy.arrival_watch import ArrivalWatch
 from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
 from otel_usageflow.processors.usage_policy.key_keeper import KeyKeeper, load_once
 from otel_usageflow.processors.usage_policy.key_upkeep import FILE, REMOTE, Timing
-from otel_usageflow.processors.usage_policy.measurements import keys, refused_tokens
+from otel_usageflow.processors.usage_policy.measurements import arrivals, keys, refused_tokens
 
 SUMMARY_INTERVAL = 60.0  # seconds
 
@@ -47,7 +50,8 @@ def _compiled(config: UsagePolicyConfig, trust: Trust) -> PolicyEngine:
         ]
     except ValueError as error:
         raise StartError(str(error)) from None
-    return PolicyEngine(policies, frozenset(config.exclude_scopes))
+    heaviest = config.max_sampling_weight if config.sampling == "adjust" else None
+    return PolicyEngine(policies, frozenset(config.exclude_scopes), heaviest)
 
 
 def _terms(engine: PolicyEngine) -> tuple[Terms, ...]:
@@ -62,7 +66,8 @@ class UsagePolicyProcessor:
         context: of the service.
         remote: when keys are fetched from addresses.
         file: when key files are read again.
-        summary_interval: seconds between two lines of the log about tokens that were refused.
+        summary_interval: seconds between two lines of the log about tokens that were refused, or requests that are
+            missing.
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class UsagePolicyProcessor:
         )
         self._summary_interval = summary_interval
         self._telling: asyncio.Task[None] | None = None
+        self._watch = ArrivalWatch()
+        self._report = ArrivalReport(self._watch, summary_interval, lambda: self._engine.heaviest is not None)
         self.terms = _terms(self._engine)
         """What the policies bill."""
 
@@ -92,6 +99,7 @@ class UsagePolicyProcessor:
         """Start to keep keys up to date; ready with or without them."""
         await self._keeper.start(self._trust.rings)
         self._tell_if_needed()
+        self._report.start()
         return self
 
     async def __aexit__(
@@ -103,6 +111,7 @@ class UsagePolicyProcessor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._telling
         await self._keeper.stop()
+        await self._report.stop()
 
     def process(self, payload: bytes, received_ns: int) -> UsageBatch:
         """Decide what is billed in one serialized `ExportTraceServiceRequest`.
@@ -111,11 +120,16 @@ class UsagePolicyProcessor:
             InvalidData: the payload is no such message.
             Unavailable: it holds a token that cannot be judged before keys were loaded.
         """
-        return self._engine.evaluate(payload, received_ns)
+        return self._judged(self._engine, payload, received_ns)
 
     def judge(self) -> Judge:
         """What decides by the policies of now, and goes on to do so when they change."""
-        return self._engine.evaluate
+        return partial(self._judged, self._engine)
+
+    def _judged(self, engine: PolicyEngine, payload: bytes, received_ns: int) -> UsageBatch:
+        batch = engine.evaluate(payload, received_ns)
+        self._watch.take(batch.arrivals)
+        return batch
 
     async def prepare(self, config: UsagePolicyConfig) -> Change:
         """Compile other policies; keys that are loaded for the same place are taken over.
@@ -137,9 +151,11 @@ class UsagePolicyProcessor:
         return Change(apply, self._keeper.discard, _terms(engine))
 
     async def measure(self) -> Sequence[Measurement]:
-        """Tokens that were refused, and the keys."""
+        """Tokens that were refused, the keys, and what tells of requests that are missing."""
         keeper = self._keeper
+        await asyncio.to_thread(self._watch.judge)
         return [
+            *arrivals(self._id, self._watch),
             *refused_tokens(self._id, self._trust.refused),
             *keys(self._id, keeper.upkeeps, keeper.loads_before),
         ]

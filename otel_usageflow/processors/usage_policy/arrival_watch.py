@@ -1,0 +1,143 @@
+"""What the spans of all batches tell of requests that did not arrive, by service, in bounded memory.
+
+Taking a batch costs a few sums and sets; what they mean is worked out when somebody asks. Trace ids are judged in
+lots of `MOST`. A full lot is replaced by the next one once it was judged and told, so that a sampler that is switched
+on or off shows within two lots, and at most one lot of a service is judged between two tellings.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from otel_usageflow.model.arrivals import Arrivals
+from otel_usageflow.policy.completeness import Finding, by_counts, by_trace_ids, share_by_weights, unusable
+from otel_usageflow.policy.trace_ids import CONSISTENT, MOST, Kept, kept_by
+
+MOST_SERVICES: Final = 200
+OTHERS: Final = "(others)"
+"""Stands for the services beyond the most that are kept; their trace ids are not judged."""
+MOST_PROCESSES: Final = 1_000
+"""Processes with `otel_usageflow.sdk` that are known apart for each service; the longest silent is forgotten."""
+
+
+@dataclass(slots=True)
+class _Service:
+    """What is known of one service."""
+
+    recent: Arrivals = field(default_factory=Arrivals)
+    """The counts since it was last told, and the trace ids of this lot."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """SDK process -> what it said last; the one that spoke last is last."""
+    lost_more: bool = False
+    """Whether one of them has lost more since it was last told."""
+    judged: int = 0
+    """Trace ids of this lot that were looked at."""
+    kept: Kept | None = None
+    """The verdict: of this lot, or, as long as this one says nothing, of the one before."""
+    weighed_share: float | None = None
+    """Of the requests that arrive, by weights, when it was last told."""
+
+    def share(self) -> float | None:
+        """About how much of the requests arrives, if something says that it is not all."""
+        now = share_by_weights(self.recent) if self.recent.several else self.weighed_share
+        kept = self.kept.share if self.kept is not None else None
+        return min((share for share in (now, kept) if share is not None), default=None)
+
+
+class ArrivalWatch:
+    """Adds up; may be used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._services: dict[str, _Service] = {}
+        self.several = 0
+        """SERVER spans that say that they stand for several requests."""
+        self.doubts: Counter[str] = Counter(dict.fromkeys(unusable(), 0))
+        """Why a weight cannot be used -> SERVER spans."""
+        self.lost = 0
+        """Requests that SDKs had to give up, as far as they said."""
+
+    def take(self, arrivals: Mapping[str, Arrivals]) -> None:
+        """Add what one batch says."""
+        with self._lock:
+            for named, seen in arrivals.items():
+                name = named if named in self._services or len(self._services) < MOST_SERVICES else OTHERS
+                service = self._services.setdefault(name, _Service())
+                service.recent.add(seen)
+                self.several += seen.several
+                self.doubts.update(seen.doubts)
+                self._note_lost(service, seen.lost)
+                if name != OTHERS:
+                    _fill(service.recent.traces, seen.traces)
+
+    def tell(self, *, adjusted: bool) -> list[Finding]:
+        """What there is to say of the time since the last call; nothing of services without traffic.
+
+        Args:
+            adjusted: whether requests are counted by their weight.
+        """
+        self.judge()
+        with self._lock:
+            return [
+                finding
+                for name, service in sorted(self._services.items())
+                if service.recent.spans
+                for finding in _told(name, service, adjusted=adjusted)
+            ]
+
+    def judge(self) -> None:
+        """Look at the trace ids that have come since the last look. A full lot takes a millisecond or two."""
+        with self._lock:
+            lots = [
+                (service, service.recent.traces, frozenset(service.recent.traces))
+                for service in self._services.values()
+                if len(service.recent.traces) > service.judged
+            ]
+        for service, growing, lot in lots:  # not under the lock: spans are on their way meanwhile
+            kept = kept_by(lot)
+            with self._lock:
+                if service.recent.traces is growing:
+                    service.judged = len(lot)
+                if kept is not None or len(lot) >= MOST:
+                    service.kept = kept
+
+    def shares(self) -> dict[str, float]:
+        """Service -> about how much of its requests arrives, for those of which it is not all."""
+        with self._lock:
+            shares = {name: service.share() for name, service in self._services.items()}
+        return {name: share for name, share in shares.items() if share is not None}
+
+    def _note_lost(self, service: _Service, lost: Mapping[str, int]) -> None:
+        for process, number in lost.items():
+            # A batch that was held up by retries says less than a later one has said.
+            before = service.lost.pop(process, 0)
+            service.lost[process] = max(before, number)
+            if number > before:
+                self.lost += number - before
+                service.lost_more = True
+        while len(service.lost) > MOST_PROCESSES:
+            del service.lost[next(iter(service.lost))]
+
+
+def _fill(traces: set[bytes], more: set[bytes]) -> None:
+    if len(traces) < MOST:
+        traces |= more
+        while len(traces) > MOST:
+            traces.pop()
+
+
+def _told(name: str, service: _Service, *, adjusted: bool) -> list[Finding]:
+    """What one service gives to say, after which its counts begin anew."""
+    recent = service.recent
+    recent.lost = service.lost if service.lost_more else {}
+    told = list(by_counts(name, recent, adjusted=adjusted))
+    if service.kept is not None and not (recent.several and service.kept.rule == CONSISTENT):
+        told.append(by_trace_ids(name, service.kept))
+    service.weighed_share = share_by_weights(recent) if recent.several else None
+    service.lost_more = False
+    full = len(recent.traces) >= MOST
+    service.recent = Arrivals(traces=set() if full else recent.traces)
+    service.judged = 0 if full else service.judged
+    return told
