@@ -129,7 +129,7 @@ def compile_policy(
         statuses=allowed_statuses(config.status),
         readers=readers,
         quantity=quantity,
-        measure=worked_out.amount if worked_out is not None else _measure(measured),
+        measure=worked_out.amount if worked_out is not None else _measure(measured) if summed is None else _later,
         summed=summed,
         identify=identify,
         payload_keys=payload_keys,
@@ -164,6 +164,10 @@ def _measure(summands: tuple[Summand, ...]) -> Callable[[HttpRequest], Quantity 
         return bounded_total(known) if len(known) == len(amounts) else None
 
     return measure
+
+
+def _later(_request: HttpRequest) -> None:
+    """The quantity of a request whose trace is summed: not known yet."""
 
 
 def _trace_rule(config: PolicyConfig, quantity: QuantityConfig, trace_wait: timedelta) -> TraceRule:

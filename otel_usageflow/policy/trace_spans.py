@@ -71,7 +71,7 @@ class TraceReader:
             if excluded and entry is not False:
                 # The request is a span beside it, which nothing on the wire says. With itself as its parent its chain
                 # breaks: what is below goes to its service's only request, and never to a caller in the same trace.
-                parent, entry = span.span_id if entry else parent, False
+                parent, entry = span.span_id if entry or not parent else parent, False
             amounts = self._amounts(span, summands)
             batch.trace_spans.append(
                 TraceSpan(span.trace_id, span.span_id, parent, origin.service, entry, ended_ns(span), amounts)
@@ -91,11 +91,13 @@ def enters(span: Span) -> bool | None:
     A message that is taken off a queue enters, too. What has no parent begins a local trace of its own, but only
     that of a SERVER span can be a request's.
     """
+    if span.kind == SERVER and not span.flags & PARENT_KNOWN:
+        return None
     if not parent_of(span):
         return span.kind == SERVER
     if span.flags & PARENT_KNOWN:
         return bool(span.flags & PARENT_REMOTE)
-    return None if span.kind == SERVER else span.kind == CONSUMER
+    return span.kind == CONSUMER
 
 
 def _sorted(summands: Iterable[Summand]) -> tuple[Summand, ...]:
