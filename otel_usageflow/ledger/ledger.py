@@ -24,6 +24,31 @@ class Committed(NamedTuple):
     billed: int
     duplicates: int
     quarantined: Mapping[Reason, int]
+    due: float | None = None
+    """When something has to be decided about the traces of this commit, unix seconds; see `Ledger.settle_traces`."""
+
+
+class TracesSettled(NamedTuple):
+    """What became of requests whose quantity is summed over their trace."""
+
+    next_due: float | None
+    """When something is to be decided again, unix seconds; None if nothing waits."""
+    requests: int = 0
+    """Requests that were decided about."""
+    billed: int = 0
+    """New charges, of requests and of late spans."""
+    late: int = 0
+    """Spans that came too late for their request, and are usage of their own."""
+    unclaimed: int = 0
+    """Spans with numbers that belong to no request: work in the background, or of a service without a request."""
+
+
+class WaitingTraces(NamedTuple):
+    """Requests that wait for spans of their trace."""
+
+    requests: int
+    oldest: float | None
+    """When the oldest of them ended, unix seconds."""
 
 
 class CustomerChange(NamedTuple):
@@ -75,6 +100,15 @@ class Ledger(Protocol):
 
     async def commit(self, batch: UsageBatch, now: float) -> Committed:
         """Take usage. What is there already is not taken twice."""
+
+    async def settle_traces(self, now: float) -> TracesSettled:
+        """File requests whose wait for spans of their trace is over, and late spans.
+
+        If there are many, a part of them: `next_due` says when to ask again, and is in the past while some are left.
+        """
+
+    async def waiting_traces(self) -> WaitingTraces:
+        """What waits for that."""
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
         """Turn due windows into meter events, at most about `limit` of them, oldest first."""

@@ -31,6 +31,9 @@ CORRECTION_POINTS = (
 )
 """Those of corrections, which usage alone never reaches: an attempt to cancel is written down, answered, settled."""
 
+TRACE_POINTS = ("traces: written", "traces: durable")
+"""Those of requests whose quantity is summed over their trace: what is due is decided."""
+
 RELEASE_POINTS = (
     "release: written",
     "discard: written",

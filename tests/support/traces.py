@@ -1,9 +1,20 @@
 """Traces built by hand, for tests of quantities that are summed over them; and what must come out, told slowly."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Mapping, Sequence
 
-from otel_usageflow.model.usage import Quantity, Reason, Terms, TraceRequest, TraceSpan, UsageRecord
+from ledgers import Book
+
+from otel_usageflow.ledger.ledger import TracesSettled
+from otel_usageflow.model.usage import (
+    Quantity,
+    Reason,
+    Terms,
+    TraceRequest,
+    TraceSpan,
+    UnflaggedSpan,
+    UsageBatch,
+    UsageRecord,
+)
 
 TRACE = bytes(range(16))
 SECOND = 1_000_000_000
@@ -113,10 +124,23 @@ def _is_above(upper: bytes, lower: bytes, mine: Mapping[bytes, TraceSpan]) -> bo
     return False
 
 
-def batches(spans: Collection[TraceSpan], size: int) -> Iterable[list[TraceSpan]]:
-    """The spans in pieces of this size."""
-    ordered = list(spans)
-    for start in count(0, size):
-        if start >= len(ordered):
-            return
-        yield ordered[start : start + size]
+def trace_batch(*things: TraceSpan | TraceRequest) -> UsageBatch:
+    """A batch of spans and requests; those that do not say where their parent is are told as such, too."""
+    spans = [one for one in things if isinstance(one, TraceSpan)]
+    unflagged = [
+        UnflaggedSpan(one.trace_id, one.span_id, one.parent_span_id, one.service, one.ended_ns)
+        for one in spans
+        if one.entry is None
+    ]
+    requests = [one for one in things if isinstance(one, TraceRequest)]
+    return UsageBatch(unflagged=unflagged, trace_requests=requests, trace_spans=spans)
+
+
+async def settle_traces(book: Book, now: float) -> TracesSettled:
+    """Decide everything that is due; what was done in all."""
+    done = await book.ledger.settle_traces(now)
+    whole = done
+    while done.next_due is not None and done.next_due <= now:
+        done = await book.ledger.settle_traces(now)
+        whole = TracesSettled(done.next_due, *(a + b for a, b in zip(whole[1:], done[1:], strict=True)))
+    return whole

@@ -16,20 +16,30 @@ from otel_usageflow.extensions.sqlite_storage.correction.corrections import Sqli
 from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
-from otel_usageflow.extensions.sqlite_storage.flow import customers, events, windows
+from otel_usageflow.extensions.sqlite_storage.flow import customers, events, trace_rows, trace_settling, windows
 from otel_usageflow.extensions.sqlite_storage.flow.commit import commit_usage
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.quarantine.release_ledger import SqliteReleases
 from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.freeze import FreezeRules
-from otel_usageflow.ledger.ledger import Committed, CustomerChange, DirectoryState, Waiting
+from otel_usageflow.ledger.ledger import (
+    Committed,
+    CustomerChange,
+    DirectoryState,
+    TracesSettled,
+    Waiting,
+    WaitingTraces,
+)
 from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
 from otel_usageflow.model.usage import Reason, Terms, UsageBatch
 
 T = TypeVar("T")
+
+_TRACES_AT_ONCE = 200
+"""Requests that are decided about in one transaction, so that commits never wait for long."""
 
 
 class SqliteLedger:
@@ -46,6 +56,7 @@ class SqliteLedger:
         self._window = window
         self._resume: dict[int, windows.Place] = {}
         self._sealed = False
+        self._dues_mended = False
         self.doubts = SqliteDoubts(self._run, self._look, names, book)
         self.releases = SqliteReleases(self._run, self._look, names, book)
         self.corrections = SqliteCorrections(self._run, self._look, book)
@@ -56,12 +67,28 @@ class SqliteLedger:
         if not self._sealed:
             await self._run(lambda c: windows.seal(c, self._book, self._window))
             self._sealed = True
-        weight = len(batch.records) + len(batch.unflagged)
+        weight = len(batch.records) + len(batch.unflagged) + len(batch.trace_requests) + len(batch.trace_spans)
         committed = await self._writer.run(
             lambda c: commit_usage(c, self._names, batch, self._window, now, self._indexed), weight=max(weight, 1)
         )
         reached("commit: durable")
         return committed
+
+    async def settle_traces(self, now: float) -> TracesSettled:
+        """File requests whose wait for spans of their trace is over, and late spans."""
+        if not self._dues_mended:
+            await self._run(lambda c: trace_settling.mend_dues(c, self._names, now))
+            self._dues_mended = True
+        done = await self._run(
+            lambda c: trace_settling.settle_due(c, self._names, self._window, now, _TRACES_AT_ONCE, self._indexed)
+        )
+        if done.requests:
+            reached("traces: durable")
+        return done
+
+    async def waiting_traces(self) -> WaitingTraces:
+        """What waits for spans of its trace."""
+        return await self._look(lambda c: trace_rows.waiting(c, self._book))
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
         """Turn due windows into meter events."""

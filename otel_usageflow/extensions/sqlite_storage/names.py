@@ -18,6 +18,7 @@ class Names:
 
     def __init__(self, book: str) -> None:
         self._book = book
+        self._book_id: int | None = None
         self._accounts: dict[str, int] = {}
         self._meters: dict[tuple[str, str], int] = {}
         self._origins: dict[tuple[str, str], int] = {}
@@ -25,10 +26,17 @@ class Names:
 
     def forget(self) -> None:
         """Drop the caches, after a rollback."""
+        self._book_id = None
         self._accounts.clear()
         self._meters.clear()
         self._origins.clear()
         self._series.clear()
+
+    def book(self, connection: sqlite3.Connection) -> int:
+        """The number of the book itself."""
+        if self._book_id is None:
+            self._book_id = _number(connection, "books", "book_id", {"book": self._book})
+        return self._book_id
 
     # One call of each for every record, so there is nothing between the call and the dictionary.
 

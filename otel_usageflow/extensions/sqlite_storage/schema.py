@@ -27,9 +27,12 @@ Where what lives, and why:
   their policy has now, and what they became; the old row of `records` stays, without a quantity.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
   A row of `trace_slices` with fewer than 0 records is being made.
+- `books`, `traces` and `trace_*` but for the index: see `trace_schema.py`.
 - `request_ids`: charges that carry the id of a request, and which of them counts (`flow/request_ids.py`).
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
+
+from otel_usageflow.extensions.sqlite_storage.trace_schema import TRACE_TABLES
 
 APPLICATION_ID = 0x75_66_6C_77  # "uflw"
 
@@ -369,7 +372,7 @@ CREATE TABLE request_ids (
 ) WITHOUT ROWID;
 CREATE INDEX charges_of_request ON request_ids (request);
 CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) WHERE state = 3;
-"""
+""" + TRACE_TABLES
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 """Script number n takes a ledger from version n to n + 1."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import Runs
+from otel_usageflow.extensions.sqlite_storage.flow import trace_rows
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.reconcile import ComparedState, EventFact, Facts, Only, Pair, Stretch, Tally, role_of
 from otel_usageflow.ledger.states import EventState
@@ -183,7 +184,7 @@ def compared(connection: sqlite3.Connection, book: str) -> ComparedState:
 
 
 def oldest_unsent(connection: sqlite3.Connection, book: str) -> float | None:
-    """When the oldest usage ended that can be sent and has no answer yet.
+    """When the oldest usage ended that can be sent, or waits for spans of its trace, and has no answer yet.
 
     Of windows that began together any may be named: it is right to the length of a window.
     """
@@ -193,6 +194,9 @@ def oldest_unsent(connection: sqlite3.Connection, book: str) -> float | None:
         {"book": book},
     ).fetchone()
     found = [] if of_events is None else [float(of_events)]
+    of_traces = trace_rows.waiting(connection, book).oldest
+    if of_traces is not None:
+        found.append(of_traces)
     lengths = """WITH RECURSIVE lengths(length) AS (
         SELECT min(length) FROM open_windows
         UNION ALL SELECT (SELECT min(length) FROM open_windows w WHERE w.length > lengths.length) FROM lengths

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from otel_usageflow.extensions.sqlite_storage.flow import nesting, request_ids
+from otel_usageflow.extensions.sqlite_storage.flow import nesting, request_ids, traces
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
@@ -72,7 +72,9 @@ def commit_usage(
 
     `indexed` is how far the index of traces reaches, for the service, which knows it.
     """
-    records = nesting.settle_nesting(connection, batch, now)
+    nested = nesting.settle_nesting(connection, batch, now)
+    records = nested.records
+    stored = traces.store(connection, names, batch, nested, now)
     seq, pruned_to = connection.execute("UPDATE ledger SET seq = seq + 1 RETURNING seq, pruned_to").fetchone()
     # What was pruned would not be recognised. So nothing of that time is billed any more, whatever the clock says.
     oldest = max(now - STRIPE_PAST, pruned_to)
@@ -86,7 +88,9 @@ def commit_usage(
     _add_to_windows(connection, new, window, seq)
     quarantined = _quarantine(connection, unbillable, now)
     reached("commit: written")
-    return Committed(len(new), len(records) - len(new) - quarantined.total(), quarantined)
+    duplicates = len(records) - len(new) - quarantined.total() + stored.duplicates
+    due = None if stored.due_ns is None else stored.due_ns / 1_000_000_000
+    return Committed(len(new), duplicates, quarantined, due)
 
 
 def _sort_out(

@@ -28,7 +28,8 @@ _OF_METER = f"{_HELD} SELECT series_id FROM held JOIN series USING (series_id) W
 
 _UNFINISHED = """
 SELECT DISTINCT a.account, m.event_name, s.metadata_field
-FROM (SELECT DISTINCT series_id FROM open_windows UNION SELECT DISTINCT series_id FROM held_windows)
+FROM (SELECT DISTINCT series_id FROM open_windows UNION SELECT DISTINCT series_id FROM held_windows
+      UNION SELECT DISTINCT series_id FROM trace_requests WHERE due_ns IS NOT NULL)
 JOIN series s USING (series_id) JOIN meters m USING (meter_id) JOIN accounts a USING (account_id) WHERE a.book = :book
 UNION
 SELECT DISTINCT a.account, e.event_name, ''

@@ -11,7 +11,8 @@ Only spans without the flag pay for this; the processor has resolved what came i
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence, Set
+from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage.flow import request_ids
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
@@ -23,13 +24,23 @@ from otel_usageflow.model.usage import UnflaggedSpan, UsageBatch, UsageRecord
 _REMEMBER = "INSERT OR IGNORE INTO server_spans VALUES (?, ?, ?, ?)"
 
 
-def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float) -> Sequence[UsageRecord]:
-    """The batch's records without those of inner spans; charges of inner spans that came earlier are undone.
+class Nesting(NamedTuple):
+    """What of a batch is billed, and what became of inner spans."""
 
-    What had given way to such a charge, because it carries the same request id, is among the records again.
-    """
+    records: Sequence[UsageRecord]
+    """To be filed. What had given way to a charge that was undone, with the same request id, is among them again."""
+    inner: Set[tuple[bytes, bytes]] = frozenset()
+    """(trace id, span id) of what came now and is the inner span of a request."""
+    stands: Set[tuple[bytes, bytes, str]] = frozenset()
+    """(trace id, span id, event name) of requests that are billed by an inner span, which was frozen already."""
+    undone: Collection[bytes] = ()
+    """Charges that inner spans have not, or have no more."""
+
+
+def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float) -> Nesting:
+    """Leave out the records of inner spans; charges of inner spans that came earlier are undone."""
     if not batch.unflagged:
-        return batch.records
+        return Nesting(batch.records)
     inner = {span[:2] for span in batch.unflagged if _parent_is_known(connection, span)}
     stands: set[tuple[bytes, bytes, str]] = set()
     undone: list[bytes] = []
@@ -55,12 +66,13 @@ def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float
             for span in batch.unflagged
         ],
     )
-    return [
+    records = [
         record
         for record in [*batch.records, *again]
         if (record.trace_id, record.span_id) not in inner
         and (record.trace_id, record.span_id, record.terms.event_name) not in stands
     ]
+    return Nesting(records, inner, stands, undone)
 
 
 def _parent_is_known(connection: sqlite3.Connection, span: UnflaggedSpan) -> bool:

@@ -1,0 +1,177 @@
+"""Keeping what a quantity is summed from: the spans of traces, and the requests that wait for them.
+
+It happens in the transaction of the commit that brings them, so that what was acknowledged is there after any crash.
+A span or a request that comes twice changes nothing, with one exception: a request that could not be billed and comes
+again with a user, or under a policy that sums other attributes, is decided about once more.
+
+`trace_settling.py` decides, when the wait is over. What comes for a request after that is decided about in the same
+way, one wait later, so that late spans may be split and re-ordered, too.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from otel_usageflow.extensions.sqlite_storage.flow.nesting import Nesting
+from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import RequestState, stored_amounts
+from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.ledger.charge import charge_key, trace_of
+from otel_usageflow.model.usage import TraceRequest, TraceSpan, UsageBatch
+
+_INSERT_SPAN = "INSERT OR IGNORE INTO trace_spans VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT_REQUEST = f"INSERT INTO trace_requests VALUES ({', '.join('?' * 15)})"
+_LATE = f"""
+UPDATE trace_requests SET due_ns = ? + wait_ns
+WHERE trace_no = ? AND state IN ({RequestState.SETTLED:d}, {RequestState.COVERED:d}) AND due_ns IS NULL
+RETURNING due_ns
+"""
+_UNDONE = f"""
+UPDATE trace_requests SET state = {RequestState.INNER:d}, due_ns = NULL
+WHERE trace_no = ? AND span_id = ? AND meter_id = ?
+"""
+
+
+class Stored(NamedTuple):
+    """What a commit did for traces."""
+
+    waiting: int = 0
+    """Requests that wait now, and did not before."""
+    duplicates: int = 0
+    due_ns: int | None = None
+    """The first moment at which something has to be decided because of this commit."""
+
+
+class _Trace(NamedTuple):
+    number: int
+    requested: bool
+
+
+def store(connection: sqlite3.Connection, names: Names, batch: UsageBatch, nesting: Nesting, now: float) -> Stored:
+    """Keep a batch's spans and requests; `now` is unix seconds."""
+    for key in nesting.undone:
+        _undo(connection, key)
+    if not batch.trace_spans and not batch.trace_requests:
+        return Stored()
+    now_ns = int(now * 1_000_000_000)
+    known: dict[bytes, _Trace] = {}
+    for one in batch.trace_spans:
+        if one.trace_id not in known:
+            known[one.trace_id] = _number(connection, names.book(connection), one.trace_id, int(now))
+    dues = _store_spans(connection, known, batch.trace_spans, now_ns)
+    waiting = duplicates = 0
+    for request in batch.trace_requests:
+        record = request.record
+        span = (record.trace_id, record.span_id)
+        if span in nesting.inner:
+            continue
+        trace = known.get(record.trace_id)
+        if trace is None:
+            trace = _number(connection, names.book(connection), record.trace_id, int(now))
+        if not trace.requested:
+            connection.execute("UPDATE traces SET requested = 1 WHERE trace_no = ?", (trace.number,))
+        known[record.trace_id] = trace._replace(requested=True)
+        covered = (*span, record.terms.event_name) in nesting.stands
+        due_ns = max(record.at_ns, now_ns) + request.wait_ns
+        if _store_request(connection, names, trace.number, request, due_ns, covered=covered):
+            waiting += 1
+            dues.append(due_ns)
+        else:
+            duplicates += 1
+    return Stored(waiting, duplicates, min(dues, default=None))
+
+
+def _number(connection: sqlite3.Connection, book_id: int, trace_id: bytes, at_s: int) -> _Trace:
+    found = connection.execute(
+        "SELECT trace_no, requested FROM traces WHERE trace_id = ? AND book_id = ?", (trace_id, book_id)
+    ).fetchone()
+    if found is None:
+        found = connection.execute(
+            "INSERT INTO traces (trace_id, book_id, at_s, requested) VALUES (?, ?, ?, 0) RETURNING trace_no, 0",
+            (trace_id, book_id, at_s),
+        ).fetchone()
+    return _Trace(found[0], bool(found[1]))
+
+
+def _store_spans(
+    connection: sqlite3.Connection, known: dict[bytes, _Trace], spans: Iterable[TraceSpan], now_ns: int
+) -> list[int]:
+    """Insert what is new; return when something is to be decided about it, for requests that are settled already."""
+    fresh: list[tuple[object, ...]] = []
+    late: dict[int, list[tuple[object, ...]]] = {}
+    for span in spans:
+        trace = known[span.trace_id]
+        row = (trace.number, *span[1:6], stored_amounts(span.amounts))
+        if trace.requested:
+            late.setdefault(trace.number, []).append(row)
+        else:
+            fresh.append(row)
+    connection.executemany(_INSERT_SPAN, fresh)
+    dues: list[int] = []
+    for number, rows in late.items():
+        if connection.executemany(_INSERT_SPAN, rows).rowcount:
+            dues.extend(due_ns for (due_ns,) in connection.execute(_LATE, (now_ns, number)).fetchall())
+    return dues
+
+
+def _store_request(
+    connection: sqlite3.Connection, names: Names, number: int, request: TraceRequest, due_ns: int, *, covered: bool
+) -> bool:
+    """Let a request wait; False if it is there already and nothing about it is to be decided anew."""
+    record = request.record
+    terms = record.terms
+    meter_id = names.meter(connection, terms.account or "", terms.event_name)
+    key = charge_key(meter_id, record.trace_id, record.span_id, record.ended_ns)
+    place = (number, record.span_id, meter_id)
+    before = connection.execute(
+        "SELECT state, reason, names FROM trace_requests WHERE trace_no = ? AND span_id = ? AND meter_id = ?", place
+    ).fetchone()
+    if before is None:
+        if connection.execute("SELECT 1 FROM records WHERE key = ?", (key,)).fetchone():
+            return False  # it was billed by another policy, which did not have to wait
+        state = RequestState.COVERED if covered else RequestState.WAITING
+    else:
+        state = RequestState(before[0])
+        found_now = before[1] is not None and record.reason is None
+        other = found_now or (json.loads(before[2]) != sorted(request.keys) and record.reason is None)
+        if not other or not (state is RequestState.WAITING or _is_in_quarantine(connection, key)):
+            return False
+        state = RequestState.WAITING
+        connection.execute("DELETE FROM trace_requests WHERE trace_no = ? AND span_id = ? AND meter_id = ?", place)
+    connection.execute(
+        _INSERT_REQUEST,
+        (
+            *place,
+            names.book(connection),
+            key,
+            names.series(connection, meter_id, terms, record.user, record.payload),
+            names.origin(connection, terms.policy, record.source),
+            record.at_ns,
+            record.reason,
+            json.dumps(record.seen),
+            record.request_id,
+            json.dumps(sorted(request.keys)),
+            request.wait_ns,
+            state,
+            due_ns,
+        ),
+    )
+    return True
+
+
+def _is_in_quarantine(connection: sqlite3.Connection, key: bytes) -> bool:
+    query = "SELECT 1 FROM quarantine WHERE key = ? AND resolved_at IS NULL"
+    return connection.execute(query, (key,)).fetchone() is not None
+
+
+def _undo(connection: sqlite3.Connection, key: bytes) -> None:
+    """An inner span waits no more; what its charge was made of belongs to the outer one again."""
+    trace_id, span_id = trace_of(key)
+    meter_id = int.from_bytes(key[28:], "big")
+    rows = connection.execute("SELECT trace_no FROM traces WHERE trace_id = ?", (trace_id,)).fetchall()
+    for (number,) in rows:
+        if connection.execute(_UNDONE, (number, span_id, meter_id)).rowcount:
+            connection.execute(
+                "DELETE FROM trace_parts WHERE trace_no = ? AND meter_id = ? AND request = ? AND key = x''",
+                (number, meter_id, span_id),
+            )
