@@ -59,6 +59,8 @@ class Load:
     batch: int = 20
     clients: int = 6
     pause: float = 0.0
+    again: float = 0.1
+    """How many of the batches are sent once more although they were acknowledged."""
     acknowledged: Counter[str] = field(default_factory=Counter)
     """User -> tokens that were acknowledged."""
     in_doubt: Counter[str] = field(default_factory=Counter)
@@ -95,7 +97,7 @@ class Load:
             while not await self._send(number, session, payload):
                 self.retries += 1
                 await asyncio.sleep(0.02)
-            if dice.random() < 0.1:  # a client that did not see the answer sends the batch again
+            if dice.random() < self.again:  # a client that did not see the answer sends the batch again
                 await self._send(number, session, payload)
             self.acknowledged.update(tokens)
             self.requests += len(spans)
