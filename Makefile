@@ -1,5 +1,5 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: help demo test chaos bench-ledger lint fmt docs proto captures lock
+.PHONY: help demo test chaos bench-ledger lint fmt docs proto captures compatibility lock
 .DEFAULT_GOAL := help
 
 # The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
@@ -11,7 +11,7 @@ COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe -
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 help: ## this list; ARGS="..." is passed on to the command of a target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## watch requests of a sample API become meter events at a local Stripe double
 	$(BIN)/otel-usageflow demo $(ARGS)
@@ -46,6 +46,10 @@ proto: .venv-proto/.done ## generate otel_usageflow/proto from proto/
 
 captures: | .venv/bin/python ## record the spans of tests/captures again; needs Node 20 with npm
 	$(PYTHON) tests/captures/record.py $(ARGS)
+
+compatibility: .venv/.dev ## run every instrumentation there is and write docs/compatibility.md; needs Node, Go and Java
+	$(BIN)/python tests/captures/environments.py
+	$(BIN)/python tests/captures/compatibility.py
 
 lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--upgrade
 	$(COMPILE) $(ARGS) --extra parquet --output-file requirements/dev.txt pyproject.toml requirements/dev.in

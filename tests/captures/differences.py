@@ -4,8 +4,11 @@ Read off the recorded spans, and from the instrumentations' sources. Where a spa
 and once damaged, as under `http/dup`, there is no difference: the whole one counts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+from outcomes import Quarantined, Unbilled
+from traffic import REQUESTS
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Difference:
     """In these captures, this request of the traffic has another outcome.
 
     `becomes` is policy -> the user it is billed to, or None for `no_user`; empty means that no policy matches.
-    `remedy` is a heading of remedies.md. A request of which there are several spans counts `times`.
+    `remedy` is a heading of page/remedies.md. A request of which there are several spans counts `times`.
     """
 
     request: str
@@ -28,16 +31,21 @@ def _each(stacks: str, conventions: str) -> frozenset[str]:
     return frozenset(f"{stack}-{convention}" for stack in stacks.split() for convention in conventions.split())
 
 
-_WSGI = _each("flask django django-wsgiref", "old http dup")
+_REMEDIED = _each("django-wsgiref-with-remedies", "http")
+_WSGI = _each("flask django django-wsgiref", "old http dup") | _REMEDIED
 _NODE = _each("node-http express fastify koa", "current old http dup")
 _AIOHTTP = _each("aiohttp", "old http dup")
-_AIOHTTP_OUTER = _each("aiohttp-outer", "http")
+_GO_BARE = _each("otelhttp", "current")
+_GO_OLDER = _each("otelhttp-with-remedies", "old dup")
 _ASGI_OLD = _each("fastapi starlette", "old")
 _NO_PATH = _each("django-wsgiref", "http")
 _DECODED_PATH = (
-    _each("flask django aiohttp aiohttp-outer", "http")
+    _each("flask django aiohttp", "http")
+    | _REMEDIED
     | _each("fastapi starlette", "old http dup native")
     | _each("django-wsgiref", "old dup")
+    | _GO_BARE
+    | _GO_OLDER
 )
 
 _DECODED_QUERY = "the instrumentation decodes the query before it puts it into http.url, the only place that has it"
@@ -45,20 +53,35 @@ _NOTHING_BUT_A_ROUTE = (
     "the server gives WSGI no raw target: the stable names have neither path nor query, only a route"
 )
 
+_IN_A_HEADER = frozenset(
+    {*("header", "any", "key", "bearer", "jwt", "basic", "cookie", "baggage", "transform", "template")}
+    | {"mounted", "fail", "attempts", "lookup", "chat", "tokens"}
+)
+"""Policies whose user is in a header."""
+
+
+def _nobody(captures: frozenset[str], policies: frozenset[str], reason: str, remedy: str) -> Iterator[Difference]:
+    """Every request of these policies is without a user."""
+    for request in REQUESTS:
+        judged = [o for o in request.outcomes if o.policy in policies and not isinstance(o, Unbilled)]
+        if any(outcome != Quarantined(outcome.policy) for outcome in judged):
+            yield Difference(request.name, captures, reason, remedy, {outcome.policy: None for outcome in judged})
+
+
 DIFFERENCES: tuple[Difference, ...] = (
     Difference(
         "header twice",
-        _WSGI,
+        _WSGI - _NO_PATH,
         "WSGI servers join the lines of a header with a comma: one value, of no customer",
         "A header that is sent twice",
-        {"header": "acme,globex"},
+        {"lines": "acme,globex"},
     ),
     Difference(
         "header twice",
         _NODE,
         "Node joins the lines of a header with a comma: one value, of no customer",
         "A header that is sent twice",
-        {"header": "acme, globex"},
+        {"lines": "acme, globex"},
     ),
     Difference(
         "query plus",
@@ -123,6 +146,9 @@ DIFFERENCES: tuple[Difference, ...] = (
             "path, encoded percent",
         )
     ),
+    Difference(
+        "header twice", _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"lookup": "acme,globex"}
+    ),
     Difference("joined", _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"template": None}),
     *(
         Difference(request, _NO_PATH, _NOTHING_BUT_A_ROUTE, "A server without a raw target", {"query": None})
@@ -142,10 +168,10 @@ DIFFERENCES: tuple[Difference, ...] = (
     ),
     Difference(
         "header twice",
-        _AIOHTTP | _AIOHTTP_OUTER,
+        _AIOHTTP,
         "the instrumentation keeps the last line of a header and says nothing of the others",
         "A header that is sent twice to aiohttp",
-        {"header": "globex"},
+        {"lines": "globex"},
     ),
     *(
         Difference(
@@ -158,4 +184,6 @@ DIFFERENCES: tuple[Difference, ...] = (
         )
         for request, user in (("mounted", "acme"), ("mounted, remote parent", "globex"))
     ),
+    *_nobody(_GO_BARE, _IN_A_HEADER, "otelhttp has no setting that captures headers", "What Go leaves out"),
+    *_nobody(_GO_BARE, frozenset({"query"}), "otelhttp puts no query onto the span", "What Go leaves out"),
 )

@@ -69,7 +69,7 @@ class Environment:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """What starts a server."""
-        return [*self._filled(self.program), *arguments]
+        return self._filled((*self.program, *arguments))
 
     def start_in(self) -> Path:
         """The folder to start servers in."""
@@ -85,7 +85,14 @@ class Environment:
         return [part.format(folder=self.folder, pins=APPS / self.name) for part in command]
 
 
+def _sources(name: str, *patterns: str) -> tuple[str, ...]:
+    found = (path for pattern in patterns for path in (APPS / name).glob(pattern))
+    return tuple(sorted(str(path.relative_to(APPS / name)) for path in found))
+
+
 _NPM = ("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--loglevel=error")
+_GO = ("go", "-C", "{pins}", "build", "-mod=readonly", "-buildvcs=false", "-ldflags=-s -w")
+_MVN = ("mvn", "--batch-mode", "--quiet", "--strict-checksums")
 
 ENVIRONMENTS: Mapping[str, Environment] = {
     environment.name: environment
@@ -102,6 +109,26 @@ ENVIRONMENTS: Mapping[str, Environment] = {
         ),
         Environment("node", ("node", "npm"), ("package.json",), (_NPM,), ("node",), "node/*.js"),
         Environment("node-older", ("node", "npm"), ("package.json",), (_NPM,), ("node",), "node/*.js"),
+        Environment(
+            "go",
+            tools=("go",),
+            pins=_sources("go", "*.go", "*.mod", "*.sum"),
+            install=(
+                (*_GO, "-o", "{folder}/shop", "."),
+                (*_GO, "-modfile=older.mod", "-tags=older", "-o", "{folder}/shop-older", "."),
+            ),
+            program=(),
+        ),
+        Environment(
+            "java",
+            tools=("java", "mvn", "sha256sum"),
+            pins=_sources("java", "pom.xml", "checksums.txt", "shop/*.java"),
+            install=(
+                (*_MVN, "--file", "{pins}/pom.xml", "-Dfolder={folder}", "package"),
+                ("sha256sum", "--quiet", "--check", "{pins}/checksums.txt"),
+            ),
+            program=("java", "-XX:TieredStopAtLevel=1", "-cp", "{folder}/classes:{folder}/dependency/*"),
+        ),
     )
 }
 

@@ -27,6 +27,7 @@ METERS: Mapping[str, tuple[str, str]] = {
     "metadata": ("api_request", "account_id"),
     "redacted": ("api_request", "account_id"),
     "lookup": ("lookup", "account_id"),
+    "lines": ("lookup", "account_id"),
     "fail": ("api_request", "account_id"),
     "attempts": ("attempt", "account_id"),
     "mounted": ("api_request", "account_id"),
@@ -44,10 +45,13 @@ def outcomes_of(request: Request, capture: str) -> tuple[int, tuple[Outcome, ...
     """How often the request is reported in the capture of that name, and what each time comes of it."""
     for difference in DIFFERENCES:
         if request.name == difference.request and capture in difference.captures:
-            return difference.times, tuple(
+            instead = tuple(
                 Billed(policy, user) if user is not None else Quarantined(policy)
                 for policy, user in difference.becomes.items()
             )
+            # The status is judged before the user is, and no difference is one of the status.
+            unbilled = tuple(outcome for outcome in request.outcomes if instead and isinstance(outcome, Unbilled))
+            return difference.times, instead + unbilled
     return 1, request.outcomes
 
 

@@ -79,14 +79,6 @@ _HEADER = (
     Request("header, not a user of the path", "GET", "/by/header?account=globex", 200, (Quarantined("header"),)),
     Request("header placeholder", "GET", "/by/header", 200, (Quarantined("header"),), _account("-")),
     Request("header blank", "GET", "/by/header", 200, (Quarantined("header"),), _account("")),
-    Request(
-        "header twice",
-        "GET",
-        "/by/header",
-        200,
-        (Quarantined("header"),),
-        (*_account("acme"), *_account("globex")),
-    ),
     Request("header of a HEAD", "HEAD", "/by/header", 200, (), _account("acme")),
     Request("preflight", "OPTIONS", "/by/header", 204, (), (("origin", "https://shop.example"),)),
     Request("header redacted", "GET", "/by/redacted", 200, (Quarantined("redacted"),), (("x-partner-id", "acme"),)),
@@ -184,6 +176,14 @@ _QUANTITY = (
 
 _STATUS = (
     Request("found", "GET", "/lookup/1", 200, (Billed("lookup", "acme"),), _account("acme")),
+    Request(
+        "header twice",
+        "GET",
+        "/lookup/lines",
+        200,
+        (Quarantined("lines"),),
+        (*_account("acme"), *_account("globex")),
+    ),
     Request("not found, billed", "GET", "/lookup/nothing", 404, (Billed("lookup", "acme"),), _account("acme")),
     Request("failed", "GET", "/fail", 500, (Unbilled("fail"), Billed("attempts", "acme")), _account("acme")),
     Request("mounted", "GET", "/mounted/items", 200, (Billed("mounted", "acme"),), _account("acme")),

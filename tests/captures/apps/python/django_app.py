@@ -1,7 +1,8 @@
 """Django: the settings, routes and views, served by gunicorn or by the standard library's wsgiref.
 
-`python django_app.py gunicorn|wsgiref`. The second server gives a WSGI application no raw target, as some
-others do, so that the spans have no path under the stable names.
+`python django_app.py gunicorn|wsgiref|remedies`. The second server gives a WSGI application no raw target, as some
+others do, so that the spans have no path under the stable names. The third is the second with what page/remedies.md
+says.
 """
 
 import logging
@@ -9,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import answers
@@ -101,9 +103,24 @@ class Quiet(WSGIRequestHandler):
         """Say nothing."""
 
 
-def serve_wsgiref() -> None:
+def raw_target(app: Callable[..., Any]) -> Callable[..., Any]:
+    """WSGI middleware that puts the target together again where the server has not told it."""
+
+    def with_target(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        query = environ.get("QUERY_STRING", "")
+        target = quote(path.encode("latin-1"), safe="/") + (f"?{query}" if query else "")
+        environ.setdefault("REQUEST_URI", target)
+        return app(environ, start_response)
+
+    return with_target
+
+
+def serve_wsgiref(with_remedies: bool) -> None:
     """Serve until SIGTERM."""
     provider, application = instrumented()
+    if with_remedies:
+        application = raw_target(application)
     server: WSGIServer = make_server("127.0.0.1", 0, application, handler_class=Quiet)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(server.server_port, flush=True)
@@ -117,4 +134,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "gunicorn":
         Gunicorn().run()
     else:
-        serve_wsgiref()
+        serve_wsgiref(sys.argv[1] == "remedies")
