@@ -55,6 +55,11 @@ class Counts:
         with self._lock:
             self._counts[name] += number
 
+    def lost(self) -> int:
+        """The requests that nobody will be billed for."""
+        with self._lock:
+            return self._counts["rejected"] + self._counts["dropped"]
+
     def warn_once(self, about: str, text: str, *values: object) -> None:
         """Log a warning the first time that something goes wrong; later only the counts grow."""
         with self._lock:

@@ -15,8 +15,21 @@ ENTERED = 0x300
 ROOT = 0x100
 
 
-def encode(records: Iterable[Record]) -> tuple[bytes, int]:
-    """The request, and how many records could not be written into it."""
+PROCESS = "otel_usageflow.sdk.process"
+"""Resource attribute: a random name for this process, so that the service can add up what several say."""
+LOST = "otel_usageflow.sdk.lost"
+"""Resource attribute: the requests that this process had to give up since it began."""
+
+
+def encode(records: Iterable[Record], process: str = "", lost: int = 0) -> tuple[bytes, int]:
+    """The request, and how many records could not be written into it.
+
+    Args:
+        records: what is sent.
+        process: a name for this process.
+        lost: what this process had to give up so far; nothing is said of nothing.
+    """
+    said: dict[str, Value] = {PROCESS: process, LOST: lost} if lost else {}
     request = ExportTraceServiceRequest()
     places: dict[tuple[int, tuple[str, str]], ScopeSpans] = {}
     unwritable = 0
@@ -29,7 +42,7 @@ def encode(records: Iterable[Record]) -> tuple[bytes, int]:
         place = places.get((id(record.resource), record.scope))
         if place is None:
             resource = request.resource_spans.add()
-            resource.resource.attributes.extend(_pairs(resource_attributes(record.resource)))
+            resource.resource.attributes.extend(_pairs({**resource_attributes(record.resource), **said}))
             place = resource.scope_spans.add()
             place.scope.name, place.scope.version = record.scope
             places[id(record.resource), record.scope] = place

@@ -69,6 +69,7 @@ class Sender:
 
     def _begin(self) -> None:
         self.counts = Counts()
+        self._process = os.urandom(8).hex()
         self._changed = threading.Condition(threading.RLock())  # a signal handler may put while put runs
         self._queue: deque[Record] = deque()
         self._bytes = 0
@@ -195,7 +196,7 @@ class Sender:
             self._answered(part, answer)
 
     def _until_answered(self, part: list[Record]) -> Answer | None:
-        body, unwritable = encode(part)
+        body, unwritable = encode(part, self._process, self.counts.lost())
         attempt = 0
         while True:
             left = self._time_left()
