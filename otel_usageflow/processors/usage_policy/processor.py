@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from functools import partial
 from types import TracebackType
 
 import structlog
