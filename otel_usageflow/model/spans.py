@@ -38,9 +38,9 @@ def has_valid_ids(trace_id: bytes, span_id: bytes) -> bool:
 
 
 def parent_of(span: Span) -> bytes:
-    """The parent's span id, or empty for a root; an id of zeros, or of a wrong size, names no parent."""
+    """The parent's span id, or empty for a root; one of zeros, of a wrong size, or the span's own is none."""
     parent = span.parent_span_id
-    return parent if len(parent) == 8 and parent != _NO_SPAN else b""
+    return parent if len(parent) == 8 and parent != _NO_SPAN and parent != span.span_id else b""
 
 
 def ended_ns(span: Span) -> int:
