@@ -8,7 +8,9 @@ What it keeps to:
    first one is nearly 24 hours ago, Stripe may have forgotten the identifier: then it is set aside, not resent.
 4. An account that cannot be reached is left alone for longer and longer, and meanwhile nothing more of it is
    frozen.
-5. Everything in memory can be lost at any instant; the ledger has it.
+5. Requests that wait for spans of their trace are settled before windows are frozen, a quarter of a second after the
+   first of them is due, so that those which are due next share a commit.
+6. Everything in memory can be lost at any instant; the ledger has it.
 """
 
 import asyncio
@@ -45,6 +47,10 @@ _STUMBLED = 5.0
 """Seconds to wait after an error that nobody foresaw."""
 _TAKE_UP = 1.0
 """Seconds between two looks for events that somebody made or released."""
+_SETTLE_PAUSE = 0.25
+"""Seconds between two looks at requests whose wait for spans of their trace is over."""
+_SETTLE_REST = 4
+"""Times the length of such a look that is rested after it: huge traces take a fifth of the ledger's time at most."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
 
@@ -94,13 +100,22 @@ class Sender:
         self._loaded_to: int | None = 0
         self._next_freeze = 0.0
         self._next_take_up = 0.0
+        self._traces_due: float | None = 0.0
         self.counts: Counter[str] = Counter()
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
+        self.traces: Counter[str] = Counter()
+        """The same of spans of traces: late, unclaimed."""
 
     def wake(self) -> None:
         """There may be something to freeze now."""
         self._next_freeze = min(self._next_freeze, self._delivery.clock() + _FREEZE_PAUSE / 5)
         self._wake.set()
+
+    def expect_traces(self, due: float) -> None:
+        """Requests wait for spans of their trace until then, unix seconds."""
+        if self._traces_due is None or due < self._traces_due:
+            self._traces_due = due
+            self._wake.set()
 
     async def run(self) -> None:
         """Send until stopped, then wait for what is under way."""
@@ -109,6 +124,7 @@ class Sender:
             try:
                 await self._load()
                 await self._take_up()
+                await self._settle_traces()
                 await self._freeze()
                 await self._dispatch()
             except Unavailable as error:
@@ -143,6 +159,8 @@ class Sender:
         """Seconds until there can be something to do, unless somebody wakes the sender before."""
         now = self._delivery.clock()
         times = [self._next_freeze if self._may_freeze() else now + 1, self._next_take_up]
+        if self._traces_due is not None:
+            times.append(now + self._traces_due - self._delivery.wall())
         if self._lanes.next_wake is not None:
             times.append(self._lanes.next_wake)
         times.extend(gate.opens_at for gate in self._gates.values() if gate.failing and gate.opens_at > now)
@@ -165,6 +183,28 @@ class Sender:
         for event in await self._ledger.take_released(_MOST_IN_MEMORY // 10):
             self._lanes.add(event)
         self._next_take_up = now + _TAKE_UP
+
+    async def _settle_traces(self) -> None:
+        """File the requests whose wait is over, in steps; what is left, or due next, has its turn after a rest."""
+        wall = self._delivery.wall()
+        if self._traces_due is None or wall < self._traces_due:
+            return
+        due, self._traces_due = self._traces_due, None
+        began = self._delivery.clock()
+        try:
+            settled = await self._ledger.settle_traces(wall)
+        except BaseException:
+            self._traces_due = due
+            raise
+        self.traces["late"] += settled.late
+        self.traces["unclaimed"] += settled.unclaimed
+        if settled.next_due is not None:
+            rest = max(
+                _SETTLE_REST * (self._delivery.clock() - began), 0.0 if settled.next_due <= wall else _SETTLE_PAUSE
+            )
+            self.expect_traces(max(settled.next_due, wall + rest))
+        if settled.billed and self._delivery.window == 1:
+            self.wake()
 
     async def _freeze(self) -> None:
         now = self._delivery.clock()

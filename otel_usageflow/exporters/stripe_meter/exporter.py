@@ -17,7 +17,7 @@ from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
 from otel_usageflow.exporters.stripe_meter.background import Background, Surroundings
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
-from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation
+from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation, traces
 from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
@@ -71,6 +71,8 @@ class StripeMeterExporter:
         committed = await self._ledger.commit(batch, self._now())
         if committed.billed and self._config.aggregation.one_by_one:
             self._sender.wake()
+        if committed.due is not None:
+            self._sender.expect_traces(committed.due)
 
     async def expect(self, terms: tuple[Terms, ...]) -> Change:
         """Prepare for other policies: read their meters, and get to know their accounts and metadata fields.
@@ -111,7 +113,9 @@ class StripeMeterExporter:
         sums = self._ledger.sums
         waits = waiting_time(await sums.oldest_unsent(), self._now())
         compared = reconciliation(self._id, await sums.compared(), waits)
-        return [*attempts(self._id, self._sender.counts), *unsettled, *compared]
+        waiting = await self._ledger.waiting_traces()
+        summed = traces(self._id, waiting.requests, self._sender.traces)
+        return [*attempts(self._id, self._sender.counts), *unsettled, *compared, *summed]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:

@@ -77,3 +77,31 @@ def reconciliation(exporter: str, state: ComparedState, waits: float) -> list[Me
             labels,
         ),
     ]
+
+
+def traces(exporter: str, waiting: int, counts: Mapping[str, int]) -> list[Measurement]:
+    """Requests that are billed by their local trace."""
+    labels = {"exporter": exporter}
+    return [
+        Measurement(
+            "otel_usageflow_trace_requests_waiting",
+            "gauge",
+            waiting,
+            "Requests that wait for spans of their trace before they are billed.",
+            labels,
+        ),
+        Measurement(
+            "otel_usageflow_trace_spans_late_total",
+            "counter",
+            counts.get("late", 0),
+            "Spans that came after their request was billed, and are usage of their own.",
+            labels,
+        ),
+        Measurement(
+            "otel_usageflow_trace_spans_unclaimed_total",
+            "counter",
+            counts.get("unclaimed", 0),
+            "Spans that hold a number which is summed, and belong to no request.",
+            labels,
+        ),
+    ]
