@@ -8,6 +8,8 @@ from documents import ROOT, copy_of, follow, shell
 from processes import free_port
 
 EXAMPLES = sorted(folder.name for folder in (ROOT / "examples").iterdir() if folder.is_dir())
+TOOLS = {"go": ("go",), "java-agent": ("java", "mvn")}
+"""What an example needs besides curl."""
 PORTS = ("4317", "4318", "13133", "12111", "8000")
 
 
@@ -15,6 +17,8 @@ PORTS = ("4317", "4318", "13133", "12111", "8000")
 @pytest.mark.parametrize("example", EXAMPLES)
 async def test_an_example_does_what_its_page_says(example: str, tmp_path: Path) -> None:
     """Every command of an example's README works from a clean directory, and prints what the page shows."""
+    if lacking := [tool for tool in TOOLS.get(example, ()) if shutil.which(tool) is None]:
+        pytest.skip(f"{' and '.join(lacking)} not found")
     ports = {port: str(free_port()) for port in PORTS}
     copy_of(["examples", "collector_config"], tmp_path, ports)
     async with shell(tmp_path) as bash:
