@@ -8,7 +8,7 @@ from documents import ROOT, copy_of, follow, shell
 from processes import free_port
 
 EXAMPLES = sorted(folder.name for folder in (ROOT / "examples").iterdir() if folder.is_dir())
-TOOLS = {"go": ("go",), "java-agent": ("java", "mvn")}
+TOOLS = {"go": ("go",), "node": ("node", "npm"), "java-agent": ("java", "mvn")}
 """What an example needs besides curl."""
 PORTS = ("4317", "4318", "13133", "12111", "8000")
 
