@@ -29,6 +29,13 @@ def print_preview(result: Preview, console: Console) -> None:
     for policy, names in sorted(result.seen.items()):
         listed = ", ".join(shown(name) for name, _ in names.most_common(_MOST))
         console.print(f"\n{policy}: the requests without a user carried {listed}")
+    for policy, cut_short in sorted(result.cut_short.items()):
+        console.print(
+            f"\n{policy}: {_count(cut_short, 'request')} without a user lost attributes to a limit of the SDK; the "
+            "user may have been among them"
+        )
+    for finding in result.missing:
+        console.print(f"\n{shown(finding.text)}. Remedy: {finding.remedy}")
     for hint in _hints(result):
         console.print(f"\n{hint}")
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from otel_usageflow.model.same_request import Candidate, give_way
 from otel_usageflow.model.usage import Quantity, UsageBatch, UsageRecord
 from otel_usageflow.policy import grpc, http
+from otel_usageflow.policy.completeness import Finding, findings
 from otel_usageflow.policy.engine import PolicyEngine
 from otel_usageflow.policy.local_trace import complete
 from otel_usageflow.policy.quantity import total
@@ -63,6 +64,10 @@ class Preview:
     """SERVER spans without valid ids, which are no requests."""
     unmatched: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(method, route or path) -> requests that matched no policy."""
+    missing: list[Finding] = field(default_factory=list)
+    """What says that not all requests are in the input."""
+    cut_short: Counter[str] = field(default_factory=Counter)
+    """Policy -> requests without a user whose spans say that attributes were dropped."""
     failed_conditions: Counter[str] = field(default_factory=Counter)
     """Policy -> requests about which its condition failed."""
     seen: dict[str, Counter[str]] = field(default_factory=dict)
@@ -114,6 +119,8 @@ def preview(engine: PolicyEngine, payload: bytes, now_ns: int) -> Preview:
     batch.records.extend(complete(batch.trace_spans, batch.trace_requests))
     _leave_out_same_requests(batch)
     _add_up(batch, result)
+    result.missing = list(findings(batch.arrivals, adjusted=engine.heaviest is not None))
+    result.cut_short = batch.cut_short
     return result
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from otel_usageflow.model.arrivals import Arrivals
 from otel_usageflow.policy.discovery.facts import Fact, Place
 from otel_usageflow.policy.discovery.template import Template
 
@@ -107,5 +108,9 @@ class Findings:
     """(service, scope, other scope) -> requests that both reported."""
     crossed: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(service, other service) -> requests that both reported, one behind the other."""
+    arrivals: dict[str, Arrivals] = field(default_factory=dict)
+    """Service -> what its SERVER spans tell of requests that did not arrive."""
+    cut_short: int = 0
+    """SERVER spans that say that attributes of them were dropped."""
     headers: bool = False
     """Whether any request header was captured."""

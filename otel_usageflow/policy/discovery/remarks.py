@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from otel_usageflow.policy.completeness import findings
 from otel_usageflow.policy.discovery.count import MOST_DISTINCT, OTHERS, Findings
 from otel_usageflow.policy.discovery.facts import could_be_user
 
@@ -27,6 +28,7 @@ def remarks(found: Findings) -> Iterator[Remark]:
             "no_requests", "No span is an HTTP request: that takes kind SERVER and an http.* or url.* attribute."
         )
     else:
+        yield from _missing(found)
         yield from _users(found)
         yield from _twice(found)
     yield from _rest(found)
@@ -111,6 +113,17 @@ def _twice(found: Findings) -> Iterator[Remark]:
             "crossed",
             f"{one or '(no service.name)'} and {two or '(no service.name)'} both report {requests(number)} at the "
             "same paths, one behind the other; name one of them in match::service.",
+        )
+
+
+def _missing(found: Findings) -> Iterator[Remark]:
+    for finding in findings(found.arrivals):
+        yield Remark("sampled", f"{finding.text[:1].upper()}{finding.text[1:]}. Remedy: {finding.remedy}.")
+    if found.cut_short:
+        yield Remark(
+            "cut_short",
+            f"{requests(found.cut_short)} lost attributes to a limit of the SDK; the user may be among them. Raise "
+            "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT, or set fewer.",
         )
 
 

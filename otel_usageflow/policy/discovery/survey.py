@@ -21,7 +21,7 @@ from otel_usageflow.model.spans import (
     has_valid_ids,
     parent_of,
 )
-from otel_usageflow.policy import http
+from otel_usageflow.policy import arriving, http
 from otel_usageflow.policy.discovery import template as templates
 from otel_usageflow.policy.discovery.count import OTHERS, Findings, PlaceCount
 from otel_usageflow.policy.discovery.doubles import Doubles, Report
@@ -152,6 +152,8 @@ class Survey:
         self._spans[identity] = resource.service
         if len(self._spans) > MOST_REMEMBERED:
             del self._spans[next(iter(self._spans))]
+        arriving.note(self._found.arrivals, resource.service, {}, (span,))
+        self._found.cut_short += span.dropped_attributes_count > 0
         parent = parent_of(span)
         if span.flags & PARENT_KNOWN and parent and not span.flags & PARENT_REMOTE:
             self._found.nested += 1
