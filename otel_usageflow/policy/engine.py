@@ -6,6 +6,7 @@ decoded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from otel_usageflow.errors import Unavailable
@@ -28,7 +29,7 @@ from otel_usageflow.policy.paths import Leaf, PathTree
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import GrpcCall, HttpRequest, Origin
 from otel_usageflow.policy.text import plain_text
-from otel_usageflow.policy.trace_spans import TraceReader
+from otel_usageflow.policy.trace_spans import TraceReader, TraceRule
 from otel_usageflow.policy.weighing import of_varying_quantity, weigh
 from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, ScopeSpans, Span
 
@@ -90,9 +91,16 @@ class PolicyEngine:
                 *(policy.span_keys for policy in policies),
             )
         )
-        summed = [policy.summed for policy in policies if policy.summed is not None]
-        self._traces = TraceReader(summed) if summed else None
+        self.summed = tuple(policy.summed for policy in policies if policy.summed is not None)
+        """What is summed over local traces."""
+        self._traces = TraceReader(self.summed) if self.summed else None
         self._resource_keys = Wanted(arriving.KEYS.union({SERVICE}, *(policy.resource_keys for policy in policies)))
+
+    def reading_also(self, summed: Sequence[TraceRule]) -> "PolicyEngine":
+        """The same policies; of spans, what others sum is kept as well, for requests that those decide about."""
+        engine = copy(self)
+        engine._traces = TraceReader([*self.summed, *summed])
+        return engine
 
     def evaluate(
         self,

@@ -20,6 +20,7 @@ from otel_usageflow.policy.text import PLACEHOLDERS
 from otel_usageflow.processors.usage_policy.arrival_report import ArrivalReport
 from otel_usageflow.processors.usage_policy.arrival_watch import ArrivalWatch
 from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
+from otel_usageflow.processors.usage_policy.in_force import InForce
 from otel_usageflow.processors.usage_policy.key_keeper import KeyKeeper, load_once
 from otel_usageflow.processors.usage_policy.key_upkeep import FILE, REMOTE, Timing
 from otel_usageflow.processors.usage_policy.measurements import arrivals, keys, refused_tokens
@@ -80,7 +81,7 @@ class UsagePolicyProcessor:
         summary_interval: float = SUMMARY_INTERVAL,
     ) -> None:
         self._trust = Trust()
-        self._engine = _compiled(config, self._trust)
+        self._in_force = InForce(_compiled(config, self._trust))
         self._id = context.id
         self._keeper = KeyKeeper(
             context.clock.ns,
@@ -91,8 +92,10 @@ class UsagePolicyProcessor:
         self._summary_interval = summary_interval
         self._telling: asyncio.Task[None] | None = None
         self._watch = ArrivalWatch()
-        self._report = ArrivalReport(self._watch, summary_interval, lambda: self._engine.heaviest is not None)
-        self.terms = _terms(self._engine)
+        self._report = ArrivalReport(
+            self._watch, summary_interval, lambda: self._in_force.policies.heaviest is not None
+        )
+        self.terms = _terms(self._in_force.policies)
         """What the policies bill."""
 
     async def __aenter__(self) -> "UsagePolicyProcessor":
@@ -110,6 +113,7 @@ class UsagePolicyProcessor:
             self._telling.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._telling
+        self._in_force.stop()
         await self._keeper.stop()
         await self._report.stop()
 
@@ -120,11 +124,11 @@ class UsagePolicyProcessor:
             InvalidData: the payload is no such message.
             Unavailable: it holds a token that cannot be judged before keys were loaded.
         """
-        return self._judged(self._engine, payload, received_ns)
+        return self._judged(self._in_force.engine, payload, received_ns)
 
     def judge(self) -> Judge:
         """What decides by the policies of now, and goes on to do so when they change."""
-        return partial(self._judged, self._engine)
+        return partial(self._judged, self._in_force.engine)
 
     def _judged(self, engine: PolicyEngine, payload: bytes, received_ns: int) -> UsageBatch:
         batch = engine.evaluate(payload, received_ns)
@@ -134,6 +138,8 @@ class UsagePolicyProcessor:
     async def prepare(self, config: UsagePolicyConfig) -> Change:
         """Compile other policies; keys that are loaded for the same place are taken over.
 
+        Takes as long as new keys and local traces need.
+
         Raises:
             StartError: keys cannot be used.
             Unavailable: keys of a new place could not be loaded yet.
@@ -141,14 +147,24 @@ class UsagePolicyProcessor:
         trust = Trust(before=self._trust)
         engine = await asyncio.to_thread(_compiled, config, trust)
         await self._keeper.prepare(trust.rings)
+        try:
+            await self._in_force.prepare(engine)
+        except BaseException:
+            self._keeper.discard()
+            raise
 
         def apply() -> None:
-            self._engine, self._trust, self.terms = engine, trust, _terms(engine)
+            self._in_force.change(engine)
+            self._trust, self.terms = trust, _terms(engine)
             trust.part()
             self._keeper.use(trust.rings)
             self._tell_if_needed()
 
-        return Change(apply, self._keeper.discard, _terms(engine))
+        def discard() -> None:
+            self._in_force.stay()
+            self._keeper.discard()
+
+        return Change(apply, discard, _terms(engine))
 
     async def measure(self) -> Sequence[Measurement]:
         """Tokens that were refused, the keys, and what tells of requests that are missing."""
