@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import unquote, unquote_plus, unquote_to_bytes
 
 from otel_usageflow.model.attributes import Found, Raw, Value, decode_found
+from otel_usageflow.policy import servlet_path
 from otel_usageflow.policy.text import one_text
 
 METHODS: Final = ("http.request.method", "http.method")
@@ -111,6 +112,8 @@ def segments(found: Found, scope: str) -> list[str] | None:
                 text = text.replace("%", "%25")
         if scope.startswith(_GO_SCOPES) and text == (_text(found, "url.path") or _target_path(found)):
             text = text.replace("%", "%25")
+    if servlet_path.in_container(scope) and (canonical := servlet_path.canonical(text)) is not None:
+        return canonical
     return path_segments(text, scope)
 
 
