@@ -1,6 +1,6 @@
 """Foreign programs that the interop tests run: what they need, how they are built, where they lie.
 
-    python tests/interop/prepare.py [collector] [js] [java]
+    python tests/interop/prepare.py [collector] [js] [java] [stripe_mock]
 
 builds what is missing, or only what is named, into a cache outside of the repository. A file that pins other versions
 gets a place of its own, so that nothing old is used. Tests never build: a compile of four minutes is no test.
@@ -79,7 +79,18 @@ JAVA = Foreign(
     command=("mvn", "--batch-mode", "--quiet", "package"),
     start="target/classes",
 )
-ALL = (COLLECTOR, JS, JAVA)
+STRIPE_MOCK = Foreign(
+    "stripe_mock",
+    tools=("go",),
+    pins=("go.mod", "go.sum"),
+    command=(
+        *("go", "build", "-mod=readonly", "-trimpath", "-ldflags=-s -w"),
+        *("-o", "{to}/stripe-mock", "github.com/stripe/stripe-mock"),
+    ),
+    start="stripe-mock",
+)
+"""Stripe's own: it knows the published OpenAPI, refuses what that does not allow, and keeps nothing."""
+ALL = (COLLECTOR, JS, JAVA, STRIPE_MOCK)
 
 
 def main(names: Sequence[str]) -> int:
