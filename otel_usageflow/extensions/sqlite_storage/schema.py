@@ -29,6 +29,8 @@ Where what lives, and why:
   A row of `trace_slices` with fewer than 0 records is being made.
 - `books`, `traces` and `trace_*` but for the index: see `trace_schema.py`.
 - `request_ids`: charges that carry the id of a request, and which of them counts (`flow/request_ids.py`).
+- `left_windows`: where a charge was once counted that was taken back and then filed anew, in another commit: the range
+  of commits of that window still ends with it.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
 
@@ -371,6 +373,12 @@ CREATE TABLE request_ids (
   quantity
 ) WITHOUT ROWID;
 CREATE INDEX charges_of_request ON request_ids (request);
+CREATE TABLE left_windows (
+  at_ns INTEGER NOT NULL,
+  series_id INTEGER NOT NULL,
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (at_ns, series_id, seq)
+) WITHOUT ROWID;
 CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) WHERE state = 3;
 """ + TRACE_TABLES
 

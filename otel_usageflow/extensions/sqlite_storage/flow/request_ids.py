@@ -189,6 +189,7 @@ def _enter(
             "INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?, NULL, ?)",
             (arrival.key, arrival.series_id, arrival.origin_id, arrival.at_ns, seq),
         )
+        _note_stray(connection, arrival.key)
         trace_index.outdate(connection, [arrival.key])
         _resolve(connection, arrival.key, now)
     connection.execute(
@@ -206,6 +207,7 @@ def _leave(
            FROM quarantine WHERE key = ? AND resolved_at IS NULL""",
         (key,),
     )
+    _note_stray(connection, key)
     trace_index.outdate(connection, [key])
     _resolve(connection, key, now)
     connection.execute(
@@ -213,6 +215,14 @@ def _leave(
     )
     connection.execute(
         "UPDATE request_ids SET same_as = ?, quantity = ? WHERE key = ?", (counts_for_it, member.quantity, key)
+    )
+
+
+def _note_stray(connection: sqlite3.Connection, key: bytes) -> None:
+    connection.execute(
+        "INSERT OR IGNORE INTO stray_records SELECT at_ns / 1000000000, key FROM records "
+        "WHERE key = ? AND at_ns / 1000000000 != ?",
+        (key, int.from_bytes(key[:4], "big")),
     )
 
 
@@ -233,6 +243,9 @@ def _free(connection: sqlite3.Connection, request: bytes, key: bytes) -> list[Us
 def _remove(connection: sqlite3.Connection, key: bytes) -> None:
     """Let the ledger know nothing of a charge that had given way."""
     connection.execute("DELETE FROM request_ids WHERE key = ?", (key,))
+    connection.execute(
+        "INSERT OR IGNORE INTO left_windows SELECT at_ns, series_id, seq FROM records WHERE key = ?", (key,)
+    )
     connection.execute("DELETE FROM records WHERE key = ? AND quantity IS NULL", (key,))
     connection.execute("DELETE FROM stray_records WHERE key = ?", (key,))
     connection.execute("DELETE FROM quarantine WHERE key = ? AND resolution = ?", (key, SAME_REQUEST))

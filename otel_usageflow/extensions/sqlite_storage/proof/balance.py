@@ -83,7 +83,7 @@ def _check_minute(
             if window.event_id is not None and window.event_id > 0:
                 by_event[window.event_id].append(window)
             if not pruned or (id(window) in sums and not under_way):
-                _check_window(window, sums[id(window)], found)
+                _check_window(window, _with_what_left(connection, window, sums[id(window)]), found)
     for event_id, covered in by_event.items():
         _check_event(connection, event_id, covered, found)
 
@@ -133,6 +133,27 @@ def _check_own(where: str, value: Quantity, at_ns: int, own: Sequence[OwnEvent],
         found.find("conservation", where, "has a meter event of another moment", _BILL)
 
 
+def _with_what_left(connection: sqlite3.Connection, window: Window, real: _Found) -> _Found:
+    """The same, knowing of charges that were taken out of a window and filed anew, in other commits."""
+    if (window.first_seq, window.last_seq) != (real.first_seq, real.last_seq):
+        left = connection.execute(
+            "SELECT min(seq), max(seq) FROM left_windows "
+            "WHERE at_ns >= ? AND at_ns < ? AND series_id = ? AND seq BETWEEN ? AND ?",
+            (
+                window.start * _SECOND,
+                (window.start + window.length) * _SECOND,
+                window.series_id,
+                window.first_seq,
+                window.last_seq,
+            ),
+        ).fetchone()
+        if left[0] is not None:
+            real.taken_back = True
+            real.first_seq = min(left[0], left[0] if real.first_seq is None else real.first_seq)
+            real.last_seq = max(left[1], left[1] if real.last_seq is None else real.last_seq)
+    return real
+
+
 def _check_window(window: Window, real: _Found, found: Verification) -> None:
     where = f"window of {window.length} s from {window.start}, series {window.series_id}, commit {window.first_seq}"
     total = _amount(window.total)
@@ -163,7 +184,8 @@ def _check_event(
         found.find("conservation", where, "is missing, or a part of it, and windows are billed by it", _BILL)
         return
     total, told = _sum(window.total for window in windows), _sum(row[0] for row in rows)
-    latest = max(windows, key=lambda window: window.last_ns)
+    filled = [window for window in windows if window.requests]  # one whose charges were all taken back says nothing
+    latest = max(filled or windows, key=lambda window: window.last_ns)
     # A meter that takes the last value is told that; the ledger does not say which meters do.
     if told is None or (told != total and not (len(rows) == 1 and told == _amount(latest.last_value))):
         found.find("conservation", where, f"says {told}, and its windows are {total}", _BILL)

@@ -117,6 +117,7 @@ def sweep(connection: sqlite3.Connection, limits: Limits, bucket: int) -> int:
             ("DELETE FROM error_samples WHERE settled_at < ?", old),
             ("DELETE FROM error_reports WHERE settled_at < ?", old),
             ("DELETE FROM refiled WHERE key < ?", (first_key(limits.before),)),
+            ("DELETE FROM left_windows WHERE at_ns < ?", (limits.before * 1_000_000_000,)),
         ]
     return sum(max(connection.execute(query, values).rowcount, 0) for query, values in queries)
 
