@@ -4,12 +4,13 @@ Every method is one transaction, and returns when it is durable. A storage that 
 `Unavailable`, and has then written nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from otel_usageflow.ledger.correction import Corrections
 from otel_usageflow.ledger.doubt import Doubts
+from otel_usageflow.ledger.former import Filed, Former
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.reconcile import ComparedSums
 from otel_usageflow.ledger.releases import Releases
@@ -49,6 +50,8 @@ class WaitingTraces(NamedTuple):
     requests: int
     oldest: float | None
     """When the oldest of them ended, unix seconds."""
+    given_up: int = 0
+    """Spans with a number of which no request came within a day, since the start."""
 
 
 class CustomerChange(NamedTuple):
@@ -147,6 +150,12 @@ class Ledger(Protocol):
 
     async def unfinished(self) -> list[Terms]:
         """The terms of usage that is not in a meter event yet, whichever policies stand in the configuration now."""
+
+    async def places(self, policies: Collection[str]) -> list[Filed]:
+        """Where policies of these names have billed, as far as the ledger reaches."""
+
+    def recognise(self, former: Former) -> None:
+        """From now on, do not take what its policy has billed elsewhere. Does not wait."""
 
     async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
         """Distinct usage that is held for one of these reasons."""

@@ -20,6 +20,7 @@ from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation, traces
 from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
+from otel_usageflow.ledger.former import filed, former
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
@@ -89,9 +90,12 @@ class StripeMeterExporter:
         looked_at = _by_account(one for one in terms if (one.account, one.event_name) in other)
         await self._refuse_unfit_meters([({**self._accounts, **new}[name], of) for name, of in looked_at])
 
+        known = [*await self._ledger.places({one.policy for one in terms}), *map(filed, self._terms)]
+
         def apply() -> None:
             assert self._background is not None
             self._terms = terms
+            self._ledger.recognise(former(terms, known, self._now()))
             for name, of in _by_account(terms):
                 if name in new:
                     self._accounts[name] = new[name]
@@ -114,7 +118,8 @@ class StripeMeterExporter:
         waits = waiting_time(await sums.oldest_unsent(), self._now())
         compared = reconciliation(self._id, await sums.compared(), waits)
         waiting = await self._ledger.waiting_traces()
-        summed = traces(self._id, waiting.requests, self._sender.traces)
+        spans = self._sender.traces
+        summed = traces(self._id, waiting.requests, spans["late"], spans["unclaimed"] + waiting.given_up)
         return [*attempts(self._id, self._sender.counts), *unsettled, *compared, *summed]
 
     async def __aenter__(self) -> Self:
@@ -126,6 +131,8 @@ class StripeMeterExporter:
             if not self._accounts:
                 name = self._config.account or ""
                 self._accounts[name] = self._account(self._api, name, ())
+            places = await self._ledger.places({one.policy for one in self._terms})
+            self._ledger.recognise(former(self._terms, places, self._now()))
             billed = dict(_by_account(self._terms))
             await self._refuse_unfit_meters([(one, billed.get(name, [])) for name, one in self._accounts.items()])
             self._stack = starting.pop_all()  # nothing failed: it is closed when the exporter is left

@@ -6,7 +6,8 @@ waiting.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
@@ -18,10 +19,12 @@ from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.flow import customers, events, trace_rows, trace_settling, windows
 from otel_usageflow.extensions.sqlite_storage.flow.commit import commit_usage
+from otel_usageflow.extensions.sqlite_storage.flow.former import places, without_known
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.quarantine.release_ledger import SqliteReleases
 from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
+from otel_usageflow.ledger.former import Filed, Former
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.ledger import (
     Committed,
@@ -46,7 +49,14 @@ class SqliteLedger:
     """One exporter's book in the database. See `ledger.ledger.Ledger` for what the methods promise."""
 
     def __init__(
-        self, writer: Writer, directory: Path, names: Names, indexed: Indexed, book: str, window: int
+        self,
+        writer: Writer,
+        directory: Path,
+        names: Names,
+        indexed: Indexed,
+        book: str,
+        window: int,
+        given_up: Counter[str],
     ) -> None:
         self._writer = writer
         self._directory = directory
@@ -56,7 +66,9 @@ class SqliteLedger:
         self._window = window
         self._resume: dict[int, windows.Place] = {}
         self._sealed = False
+        self._former: Former | None = None
         self._dues_mended = False
+        self._given_up = given_up
         self.doubts = SqliteDoubts(self._run, self._look, names, book)
         self.releases = SqliteReleases(self._run, self._look, names, book)
         self.corrections = SqliteCorrections(self._run, self._look, book)
@@ -68,11 +80,23 @@ class SqliteLedger:
             await self._run(lambda c: windows.seal(c, self._book, self._window))
             self._sealed = True
         weight = len(batch.records) + len(batch.unflagged) + len(batch.trace_requests) + len(batch.trace_spans)
-        committed = await self._writer.run(
-            lambda c: commit_usage(c, self._names, batch, self._window, now, self._indexed), weight=max(weight, 1)
-        )
+        former = self._former
+
+        def commit(connection: sqlite3.Connection) -> Committed:
+            new = batch if former is None else without_known(connection, self._names, batch, former)
+            return commit_usage(connection, self._names, new, self._window, now, self._indexed)
+
+        committed = await self._writer.run(commit, weight=max(weight, 1))
         reached("commit: durable")
         return committed
+
+    async def places(self, policies: Collection[str]) -> list[Filed]:
+        """Where policies of these names have billed, as far as the ledger reaches."""
+        return await self._look(lambda c: places(c, self._book, policies))
+
+    def recognise(self, former: Former) -> None:
+        """From now on, do not take what its policy has billed elsewhere."""
+        self._former = former if former.others else None
 
     async def settle_traces(self, now: float) -> TracesSettled:
         """File requests whose wait for spans of their trace is over, and late spans."""
@@ -88,7 +112,8 @@ class SqliteLedger:
 
     async def waiting_traces(self) -> WaitingTraces:
         """What waits for spans of its trace."""
-        return await self._look(lambda c: trace_rows.waiting(c, self._book))
+        waiting = await self._look(lambda c: trace_rows.waiting(c, self._book))
+        return waiting._replace(given_up=self._given_up[self._book])
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
         """Turn due windows into meter events."""
