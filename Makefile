@@ -1,5 +1,5 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: help demo test chaos bench-ledger lint fmt docs proto captures compatibility lock
+.PHONY: help demo test interop fuzz chaos bench-ledger lint fmt docs proto captures compatibility lock
 .DEFAULT_GOAL := help
 
 # The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
@@ -18,6 +18,13 @@ demo: .venv/.demo ## watch requests of a sample API become meter events at a loc
 
 test: .venv/.dev ## all tests; with REQUIRE_ALL=1 a test that cannot run here fails
 	$(BIN)/pytest $(ARGS)
+
+fuzz: .venv-fuzz/.done ## decoding and policies on bytes that atheris makes up, for a minute; ARGS="--seconds 600"
+	.venv-fuzz/bin/python tests/fuzz/run.py $(ARGS)
+
+interop: .venv/.dev ## with programs of others: a Collector, SDKs for Node and Java, Stripe's own mock; builds them first
+	$(BIN)/python tests/interop/prepare.py
+	REQUIRE_ALL=1 $(BIN)/pytest tests/interop $(ARGS)
 
 chaos: .venv/.dev ## kill -9 two hundred times under load, with every fault of the Stripe double; some ten minutes
 	CHAOS_KILLS=200 $(BIN)/pytest --timeout=0 -s -v tests/e2e/test_kill_nine.py $(ARGS)
@@ -54,6 +61,7 @@ compatibility: .venv/.dev ## run every instrumentation there is and write docs/c
 lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--upgrade
 	$(COMPILE) $(ARGS) --extra parquet --output-file requirements/dev.txt pyproject.toml requirements/dev.in
 	$(COMPILE) $(ARGS) --output-file requirements/demo.txt pyproject.toml requirements/demo.in
+	$(COMPILE) $(ARGS) --output-file requirements/fuzz.txt pyproject.toml requirements/fuzz.in
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -70,6 +78,14 @@ lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--
 	$(INSTALL) --require-hashes -r requirements/dev.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ .venv/.demo
+
+# In a place of its own: where atheris cannot be had, nothing else is missing.
+.venv-fuzz/.done: requirements/fuzz.txt pyproject.toml
+	@test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=atheris \
+		--require-hashes -r requirements/fuzz.txt
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 # An old generator, so that its code runs with every protobuf from 5.26 on: see proto/README.md.
 .venv-proto/.done: | .venv/bin/python

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = ("dev", "demo")
+LOCKS = ("dev", "demo", "fuzz")
 
 
 def text(lock: str) -> str:
@@ -55,3 +55,9 @@ def test_no_lock_names_where_packages_come_from(lock: str) -> None:
 def test_the_demo_runs_with_what_the_tests_ran_with() -> None:
     """Both locks agree on every package that they share."""
     assert pinned("demo").items() <= pinned("dev").items()
+
+
+def test_what_is_fuzzed_is_what_the_tests_ran_with() -> None:
+    """The fuzzer adds itself, and changes nothing."""
+    more = dict(pinned("fuzz").items() - pinned("dev").items())
+    assert more.keys() == {"atheris"}
