@@ -9,8 +9,10 @@ class Arrivals:
     """What was seen of one service. The counts are of SERVER spans, one that is sent again included."""
 
     spans: int = 0
-    traces: set[bytes] = field(default_factory=set)
-    """Some distinct trace ids, 16 bytes each."""
+    begun: set[bytes] = field(default_factory=set)
+    """Some distinct ids of traces that begin here, 16 bytes each."""
+    continued: set[bytes] = field(default_factory=set)
+    """Some of traces that a caller began, who may have decided whether they are sampled."""
     weighed: int = 0
     """Spans whose trace state says for how many requests they stand."""
     several: int = 0

@@ -25,17 +25,20 @@ _NO_TRACE: Final = bytes(16)
 def note(arrivals: dict[str, Arrivals], service: str, resource: Found, servers: Sequence[Span]) -> None:
     """Add what these SERVER spans of one resource say.
 
-    Trace ids are taken of all of them, not of roots only: a service whose callers sample, and which follows them,
-    misses requests like one that samples itself, and their ids show it as well. That children share the id of their
-    trace makes no difference, because each id counts once.
+    Trace ids are taken of all of them, not of roots only: a service that follows callers who sample misses requests
+    like one that samples itself, and their ids show it as well. Those that callers began are kept apart, because
+    among roots that all arrive they would show nothing. Requests of one trace share its id, and each id counts once.
     """
     seen = arrivals.get(service)
     if seen is None:
         seen = arrivals[service] = Arrivals()
     seen.spans += len(servers)
-    room = MOST - len(seen.traces)
-    if room > 0:
-        seen.traces.update([id_ for span in servers[:room] if len(id_ := span.trace_id) == 16 and id_ != _NO_TRACE])
+    begun, continued = seen.begun, seen.continued
+    room = MOST - max(len(begun), len(continued))
+    for span in servers[: max(room, 0)]:
+        trace_id = span.trace_id
+        if len(trace_id) == 16 and trace_id != _NO_TRACE:
+            (continued if span.parent_span_id else begun).add(trace_id)
     for span in servers:
         if (state := span.trace_state) and b"ot" in state:
             _note_state(seen, state, span.trace_id)

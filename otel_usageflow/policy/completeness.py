@@ -16,6 +16,7 @@ REMEDY: Final = (
     "record every SERVER span (AlwaysOn, or otel_usageflow.sdk), or branch off to billing before what samples them: "
     f"{DOCS}"
 )
+_UNNAMED: Final = "(no service.name)"
 
 
 class Evidence(StrEnum):
@@ -23,6 +24,7 @@ class Evidence(StrEnum):
 
     WEIGHTS = "weights"
     TRACE_IDS = "trace_ids"
+    CALLERS = "callers"
     SDK = "sdk"
     DOUBTS = "doubts"
 
@@ -49,15 +51,12 @@ def findings(arrivals: Mapping[str, Arrivals], *, adjusted: bool = False) -> Ite
     for service in sorted(arrivals):
         seen = arrivals[service]
         yield from by_counts(service, seen, adjusted=adjusted)
-        kept = kept_by(seen.traces)
-        # A threshold in the trace state says the same of the same trace ids, and says it better.
-        if kept is not None and not (seen.several and kept.rule == CONSISTENT):
-            yield by_trace_ids(service, kept)
+        yield from by_trace_ids(service, seen, kept_by(seen.begun), kept_by(seen.continued))
 
 
 def by_counts(service: str, seen: Arrivals, *, adjusted: bool = False) -> Iterator[Finding]:
     """What is said by all but the trace ids."""
-    name = service or "(no service.name)"
+    name = service or _UNNAMED
     if seen.several:
         yield _weights(service, name, seen, adjusted=adjusted)
     if number := seen.doubts.total():
@@ -79,16 +78,23 @@ def by_counts(service: str, seen: Arrivals, *, adjusted: bool = False) -> Iterat
         )
 
 
-def by_trace_ids(service: str, kept: Kept) -> Finding:
-    """What is said by the trace ids."""
-    return Finding(
-        service,
-        Evidence.TRACE_IDS,
-        kept.share,
-        f"requests of {service or '(no service.name)'} look sampled at about {percent(kept.share)}: the ids of "
-        f"{kept.traces} traces are those that {kept.rule} keeps",
-        REMEDY,
-    )
+def by_trace_ids(service: str, seen: Arrivals, begun: Kept | None, continued: Kept | None) -> Iterator[Finding]:
+    """What is said by the ids of traces that begin here, and of those that callers began."""
+    # A threshold in the trace state says the same of the same trace ids, and says it better.
+    said = seen.several > 0
+    if begun is not None and not (said and begun.rule == CONSISTENT):
+        text = f"requests of {service or _UNNAMED} look sampled at about {percent(begun.share)}: {_why(begun)}"
+        yield Finding(service, Evidence.TRACE_IDS, begun.share, text, REMEDY)
+    if continued is not None and not (said and continued.rule == CONSISTENT):
+        text = (
+            f"requests of {service or _UNNAMED} that continue the traces of callers look sampled at about "
+            f"{percent(continued.share)}: {_why(continued)}; callers decide by what they send as traceparent"
+        )
+        yield Finding(service, Evidence.CALLERS, continued.share, text, REMEDY)
+
+
+def _why(kept: Kept) -> str:
+    return f"the ids of {kept.traces} traces are those that {kept.rule} keeps"
 
 
 def share_by_weights(seen: Arrivals) -> float:

@@ -18,7 +18,7 @@ def traces(count: int, ratio: float = 1.0) -> Arrivals:
     """SERVER spans of so many traces, as a ratio sampler keeps them."""
     bound = int(ratio * 2**64)
     ids = {CHANCE.randbytes(8) + CHANCE.randrange(bound).to_bytes(8, "big") for _ in range(count)}
-    return Arrivals(spans=count, traces=ids)
+    return Arrivals(spans=count, begun=ids)
 
 
 def told(watch: ArrivalWatch) -> list[tuple[str, Evidence]]:
@@ -51,6 +51,16 @@ def test_a_sampler_that_is_switched_on_or_off_shows() -> None:
         last = told(watch)
     assert last == []
     assert watch.shares() == {}
+
+
+def test_callers_that_sample_are_told_apart() -> None:
+    """Where roots all arrive and the sampled requests of callers only, the ids of the latter show it."""
+    watch = ArrivalWatch()
+    watch.take({"shop": Arrivals(spans=130, begun=traces(100).begun, continued=traces(30, 0.1).begun)})
+    (finding,) = watch.tell(adjusted=False)
+    assert finding.evidence is Evidence.CALLERS
+    assert "continue the traces of callers look sampled" in finding.text
+    assert watch.shares()["shop"] == finding.share
 
 
 def test_spans_that_come_again_are_no_evidence() -> None:
@@ -174,7 +184,7 @@ async def test_the_same_is_said_now_and_then() -> None:
 
 def test_the_same_can_be_asked_of_recorded_spans() -> None:
     """A pure function of what was seen, for preview, discover and whoever else wants to know."""
-    mixed = Arrivals(spans=20, weighed=10, several=10, stands_for=40.0, traces=traces(30, 0.1).traces)
+    mixed = Arrivals(spans=20, weighed=10, several=10, stands_for=40.0, begun=traces(30, 0.1).begun)
     told = list(findings({"b": mixed, "a": traces(30, 0.1), "c": traces(100)}))
     assert [(one.service, one.evidence) for one in told] == [
         ("a", Evidence.TRACE_IDS),

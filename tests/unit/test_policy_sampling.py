@@ -117,12 +117,20 @@ def test_what_spans_tell_is_counted_by_service() -> None:
     seen = judged(*spans).arrivals["shop"]
     assert (seen.spans, seen.weighed, seen.several, seen.stands_for) == (5, 2, 1, 3.0)
     assert seen.doubts == {"malformed": 1}
-    assert seen.traces == {b"\x02" * 16, KEPT}
+    assert (seen.begun, seen.continued) == ({b"\x02" * 16, KEPT}, set())
+
+
+def test_traces_of_callers_are_kept_apart() -> None:
+    """A request with a parent continues a trace of which somebody else decided whether it is sampled."""
+    continued = request("")
+    continued.parent_span_id = b"caller-1"
+    seen = judged(continued, request("", trace_id=b"\x02" * 16)).arrivals["shop"]
+    assert (seen.begun, seen.continued) == ({b"\x02" * 16}, {KEPT})
 
 
 def test_trace_ids_that_are_none_are_left_out() -> None:
     """An id of zeros or of a wrong length is no evidence of anything."""
-    assert judged(request("", trace_id=bytes(16)), request("", trace_id=b"short")).arrivals["shop"].traces == set()
+    assert judged(request("", trace_id=bytes(16)), request("", trace_id=b"short")).arrivals["shop"].begun == set()
 
 
 def test_what_the_sdk_gave_up_is_read() -> None:

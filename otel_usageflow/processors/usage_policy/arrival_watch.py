@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_usageflow.model.arrivals import Arrivals
 from otel_usageflow.policy.completeness import Finding, by_counts, by_trace_ids, share_by_weights, unusable
-from otel_usageflow.policy.trace_ids import CONSISTENT, MOST, Kept, kept_by
+from otel_usageflow.policy.trace_ids import MOST, Kept, kept_by
 
 MOST_SERVICES: Final = 200
 OTHERS: Final = "(others)"
@@ -23,27 +23,50 @@ MOST_PROCESSES: Final = 1_000
 
 
 @dataclass(slots=True)
+class _Lot:
+    """Trace ids of one kind, and what they say."""
+
+    ids: set[bytes] = field(default_factory=set)
+    judged: int = 0
+    """How many were looked at."""
+    kept: Kept | None = None
+    """The verdict: of these, or, as long as these say nothing, of the lot before."""
+
+    def fill(self, more: set[bytes]) -> None:
+        """Add some, as long as there is room."""
+        if len(self.ids) < MOST:
+            self.ids |= more
+            while len(self.ids) > MOST:
+                self.ids.pop()
+
+    def renew(self) -> None:
+        """Begin with the next lot if this one is full."""
+        if len(self.ids) >= MOST:
+            self.ids, self.judged = set(), 0
+
+
+@dataclass(slots=True)
 class _Service:
     """What is known of one service."""
 
     recent: Arrivals = field(default_factory=Arrivals)
-    """The counts since it was last told, and the trace ids of this lot."""
+    """The counts since it was last told, without trace ids."""
+    begun: _Lot = field(default_factory=_Lot)
+    """Of traces that begin here."""
+    continued: _Lot = field(default_factory=_Lot)
+    """Of traces that callers began."""
     lost: dict[str, int] = field(default_factory=dict)
     """SDK process -> what it said last; the one that spoke last is last."""
     lost_more: bool = False
     """Whether one of them has lost more since it was last told."""
-    judged: int = 0
-    """Trace ids of this lot that were looked at."""
-    kept: Kept | None = None
-    """The verdict: of this lot, or, as long as this one says nothing, of the one before."""
     weighed_share: float | None = None
     """Of the requests that arrive, by weights, when it was last told."""
 
     def share(self) -> float | None:
         """About how much of the requests arrives, if something says that it is not all."""
         now = share_by_weights(self.recent) if self.recent.several else self.weighed_share
-        kept = self.kept.share if self.kept is not None else None
-        return min((share for share in (now, kept) if share is not None), default=None)
+        kept = [lot.kept.share for lot in (self.begun, self.continued) if lot.kept is not None]
+        return min(kept if now is None else [now, *kept], default=None)
 
 
 class ArrivalWatch:
@@ -70,7 +93,8 @@ class ArrivalWatch:
                 self.doubts.update(seen.doubts)
                 self._note_lost(service, seen.lost)
                 if name != OTHERS:
-                    _fill(service.recent.traces, seen.traces)
+                    service.begun.fill(seen.begun)
+                    service.continued.fill(seen.continued)
 
     def tell(self, *, adjusted: bool) -> list[Finding]:
         """What there is to say of the time since the last call; nothing of services without traffic.
@@ -90,18 +114,19 @@ class ArrivalWatch:
     def judge(self) -> None:
         """Look at the trace ids that have come since the last look. A full lot takes a millisecond or two."""
         with self._lock:
-            lots = [
-                (service, service.recent.traces, frozenset(service.recent.traces))
+            grown = [
+                (lot, lot.ids, frozenset(lot.ids))
                 for service in self._services.values()
-                if len(service.recent.traces) > service.judged
+                for lot in (service.begun, service.continued)
+                if len(lot.ids) > lot.judged
             ]
-        for service, growing, lot in lots:  # not under the lock: spans are on their way meanwhile
-            kept = kept_by(lot)
+        for lot, ids, copied in grown:  # not under the lock: spans are on their way meanwhile
+            kept = kept_by(copied)
             with self._lock:
-                if service.recent.traces is growing:
-                    service.judged = len(lot)
-                if kept is not None or len(lot) >= MOST:
-                    service.kept = kept
+                if lot.ids is ids:
+                    lot.judged = len(copied)
+                if kept is not None or len(copied) >= MOST:
+                    lot.kept = kept
 
     def shares(self) -> dict[str, float]:
         """Service -> about how much of its requests arrives, for those of which it is not all."""
@@ -121,23 +146,15 @@ class ArrivalWatch:
             del service.lost[next(iter(service.lost))]
 
 
-def _fill(traces: set[bytes], more: set[bytes]) -> None:
-    if len(traces) < MOST:
-        traces |= more
-        while len(traces) > MOST:
-            traces.pop()
-
-
 def _told(name: str, service: _Service, *, adjusted: bool) -> list[Finding]:
     """What one service gives to say, after which its counts begin anew."""
     recent = service.recent
     recent.lost = service.lost if service.lost_more else {}
     told = list(by_counts(name, recent, adjusted=adjusted))
-    if service.kept is not None and not (recent.several and service.kept.rule == CONSISTENT):
-        told.append(by_trace_ids(name, service.kept))
+    told += by_trace_ids(name, recent, service.begun.kept, service.continued.kept)
     service.weighed_share = share_by_weights(recent) if recent.several else None
     service.lost_more = False
-    full = len(recent.traces) >= MOST
-    service.recent = Arrivals(traces=set() if full else recent.traces)
-    service.judged = 0 if full else service.judged
+    service.recent = Arrivals()
+    service.begun.renew()
+    service.continued.renew()
     return told
