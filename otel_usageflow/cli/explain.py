@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
 
 _MOMENTS = frozenset(
-    ("ended_at", "timestamp", "frozen_at", "first_attempt_at", "settled_at", "asked_at", "at", "start")
+    ("ended_at", "timestamp", "frozen_at", "first_attempt_at", "settled_at", "asked_at", "at", "start", "waits_until")
 )
 
 _EPILOG = """\
@@ -114,7 +114,13 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
     if one.seen:
         yield _line("span carried", ", ".join(one.seen))
     yield _line("event name", one.event_name + (f" in account {one.account}" if one.account else ""))
-    yield _line("quantity", "none that can be billed" if one.quantity is None else plain(one.quantity))
+    unknown = "not known yet" if one.waits_until is not None else "none that can be billed"
+    yield _line("quantity", unknown if one.quantity is None else plain(one.quantity))
+    for part in one.made_of:
+        number = "no number that can be billed" if part.quantity is None else plain(part.quantity)
+        yield _line("summed from", f"span {part.span_id}: {part.attribute} {number}")
+    if one.late_for:
+        yield _line("belongs to", f"the request of span {one.late_for}, which was billed before this came")
     if one.metadata_field:
         yield _line("customer by", f"metadata {one.metadata_field}")
     if one.window is not None:
@@ -133,6 +139,8 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
     if one.same_as is not None:
         trace_id, span_id = one.same_as
         yield _line("same request", f"as span {span_id} of trace {trace_id}, which counts for it")
+    if one.waits_until is not None:
+        yield _line("waits", f"for spans of its trace until {_moment(one.waits_until)}")
     yield _line("standing", f"{one.standing}: {one.reason}" if one.reason else one.standing)
 
 

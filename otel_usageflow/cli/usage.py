@@ -106,6 +106,10 @@ def _read(
             if (since is not None and low != int(since)) or (until is not None and high != int(until)):
                 told = " ".join(f"{name} {_moment(one)}" for name, one in (("from", low), ("to", high)) if one)
                 sys.stderr.write(f"Requests of that time are pruned, so whole UTC days are told: {told}.\n")
+            waiting = reader.waiting_requests()
+            if waiting:
+                requests = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
+                sys.stderr.write(f"Not in here: {requests} for spans of the trace before the quantity is known.\n")
             lines.extend(reader.usage(since, until, by_day=by_day))
     return lines
 

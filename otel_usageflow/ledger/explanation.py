@@ -98,6 +98,16 @@ class ExplainedDecision:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainedPart:
+    """A number that a quantity was summed from."""
+
+    span_id: str
+    attribute: str
+    quantity: Quantity | None
+    """None if it cannot be billed."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainedUsage:
     """One charge: a request under one policy, and all that happened to it."""
 
@@ -125,6 +135,12 @@ class ExplainedUsage:
     """Identifiers of events that had covered it and were given back, certainly not counted."""
     resolution: str | None = None
     """How it left quarantine, if it was there."""
+    waits_until: float | None = None
+    """Until when spans of its trace are waited for."""
+    made_of: tuple[ExplainedPart, ...] = ()
+    """What its quantity was summed from, if it is summed over the trace."""
+    late_for: str | None = None
+    """For a span that is usage of its own because it came late: the request's span."""
     same_as: tuple[str, str] | None = None
     """Trace id and span id of the charge that counts for it, where both carry one request id."""
 

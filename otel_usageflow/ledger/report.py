@@ -20,6 +20,8 @@ class Standing(StrEnum):
     """Stripe has it."""
     SENDING = "sending"
     """Written down as a meter event that Stripe has not answered for yet."""
+    WAITING = "waiting"
+    """Spans of its trace are waited for, of which its quantity is summed; only in explanations."""
     COLLECTING = "collecting"
     """In a window that has not ended, or whose turn has not come."""
     QUARANTINED = "quarantined"
@@ -85,6 +87,9 @@ class LedgerReader(Protocol):
 
     def pruned_to(self) -> int:
         """Settled usage of before this moment, unix seconds, is pruned; 0 if none was."""
+
+    def waiting_requests(self) -> int:
+        """How many requests wait for spans of their trace, and are in no usage yet."""
 
     def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:
         """Everything that the ledger knows of a trace, in the order of time."""

@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from billing import CHAT, batch, record
-from ledgers import book
+from ledgers import Book, book
+from traces import request as trace_request
+from traces import settle_traces, trace_batch
+from traces import span as trace_span
 
 from otel_usageflow.extensions.sqlite_storage.proof import seal
 from otel_usageflow.ledger.freeze import Formula
@@ -52,9 +55,27 @@ async def fill(directory: Path, *, users: int = 20, events: int = 3) -> None:
         await open_book.commit(batch(*(record("user-2", at=NOON + 900 + n / 9, terms=other) for n in range(9))), NOON)
         await open_book.freeze(NOON + 1_000)
         await open_book.commit(batch(*(record(user, at=NOON + 2_000) for user in everybody)), NOON)
+        await _traces(open_book)
         await open_book.storage.note_configuration({"processors": {}, "exporters": {}})
         await open_book.storage._writer.run(_seal, weight=0)
         await open_book.storage.upkeep.index()
+
+
+async def _traces(open_book: Book) -> None:
+    """Requests that were billed by their trace, a late span, and spans without a request."""
+    terms, moment = replace(CHAT, quantity=None), NOON + 2_000
+    for number in range(20):
+        trace, ended = (9_000 + number).to_bytes(16, "big"), moment * 10**9
+        spans = [
+            trace_span(1, 90, entry=True, trace=trace, ended_ns=ended),
+            trace_span(2, 1, tokens=number, trace=trace, ended_ns=ended),
+        ]
+        asked = [] if number > 15 else [trace_request(1, user="user-1", terms=terms, trace=trace, ended_ns=ended)]
+        await open_book.commit(trace_batch(*spans, *asked), moment)
+    await settle_traces(open_book, moment + 5)
+    late = trace_span(3, 1, tokens=7, trace=(9_001).to_bytes(16, "big"), ended_ns=moment * 10**9)
+    await open_book.commit(trace_batch(late), moment + 10)
+    await settle_traces(open_book, moment + 15)
 
 
 def _long(turn: int) -> int:

@@ -79,7 +79,7 @@ def reconciliation(exporter: str, state: ComparedState, waits: float) -> list[Me
     ]
 
 
-def traces(exporter: str, waiting: int, counts: Mapping[str, int]) -> list[Measurement]:
+def traces(exporter: str, waiting: int, late: int, unclaimed: int) -> list[Measurement]:
     """Requests that are billed by their local trace."""
     labels = {"exporter": exporter}
     return [
@@ -93,14 +93,14 @@ def traces(exporter: str, waiting: int, counts: Mapping[str, int]) -> list[Measu
         Measurement(
             "otel_usageflow_trace_spans_late_total",
             "counter",
-            counts.get("late", 0),
+            late,
             "Spans that came after their request was billed, and are usage of their own.",
             labels,
         ),
         Measurement(
             "otel_usageflow_trace_spans_unclaimed_total",
             "counter",
-            counts.get("unclaimed", 0),
+            unclaimed,
             "Spans that hold a number which is summed, and belong to no request.",
             labels,
         ),

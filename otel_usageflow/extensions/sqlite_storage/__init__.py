@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -81,6 +82,7 @@ class SqliteStorage:
         )
         self._keeper = AuditKeeper(self._writer, config.directory, context.clock)
         self._indexed = Indexed()
+        self._given_up = Counter[str]()
         self._upkeep = Upkeep(
             self._writer,
             config.directory,
@@ -88,6 +90,7 @@ class SqliteStorage:
             context.clock,
             config.retention.total_seconds(),
             config.totals.total_seconds(),
+            self._given_up,
         )
 
     @staticmethod
@@ -109,7 +112,7 @@ class SqliteStorage:
         """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""
         names = Names(book)
         self._names.append(names)
-        return SqliteLedger(self._writer, self._directory, names, self._indexed, book, window)
+        return SqliteLedger(self._writer, self._directory, names, self._indexed, book, window, self._given_up)
 
     async def note_configuration(self, settings: Mapping[str, object]) -> None:
         """Write into the audit log what decides about money, if it has changed; see `ledger.ledger.Storage`."""

@@ -10,6 +10,8 @@
   moment at which something has to be decided about them; `state` is a `RequestState`.
 - `trace_parts`: which spans counted, under which attributes, and in which charge: the request's, or, where `key` is
   not empty, one of their own.
+
+`check_sum` is over the columns of a row that never change, so that `ledger verify` finds a number that was altered.
 """
 
 TRACE_TABLES = """
@@ -23,6 +25,7 @@ CREATE TABLE traces (
   book_id INTEGER NOT NULL,
   at_s INTEGER NOT NULL,
   requested INTEGER NOT NULL,
+  check_sum INTEGER NOT NULL,
   UNIQUE (trace_id, book_id)
 );
 CREATE INDEX unrequested_traces ON traces (at_s) WHERE requested = 0;
@@ -34,6 +37,7 @@ CREATE TABLE trace_spans (
   entry INTEGER,
   ended_ns INTEGER NOT NULL,
   amounts TEXT NOT NULL,
+  check_sum INTEGER NOT NULL,
   PRIMARY KEY (trace_no, span_id)
 ) WITHOUT ROWID;
 CREATE TABLE trace_requests (
@@ -50,6 +54,7 @@ CREATE TABLE trace_requests (
   request_id BLOB NOT NULL,
   names TEXT NOT NULL,
   wait_ns INTEGER NOT NULL,
+  check_sum INTEGER NOT NULL,
   state INTEGER NOT NULL,
   due_ns INTEGER,
   PRIMARY KEY (trace_no, span_id, meter_id)
@@ -62,6 +67,7 @@ CREATE TABLE trace_parts (
   request BLOB NOT NULL,
   key BLOB NOT NULL,
   names TEXT NOT NULL,
+  check_sum INTEGER NOT NULL,
   PRIMARY KEY (trace_no, meter_id, span_id)
 ) WITHOUT ROWID;
 """

@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import trace_of
@@ -52,6 +53,23 @@ class PartRow(NamedTuple):
     """Its own charge, or empty if it is a part of the request's."""
     names: tuple[str, ...]
     """The attributes under which it counts, sorted."""
+
+
+CHECKED = {
+    "traces": ("trace_no", "trace_id", "book_id", "at_s"),
+    "trace_spans": ("trace_no", "span_id", "parent", "service", "entry", "ended_ns", "amounts"),
+    "trace_requests": (
+        *("trace_no", "span_id", "meter_id", "book_id", "key", "series_id", "origin_id", "at_ns", "reason", "seen"),
+        *("request_id", "names", "wait_ns"),
+    ),
+    "trace_parts": ("trace_no", "meter_id", "span_id", "request", "key", "names"),
+}
+"""What `check_sum` is over, in each table."""
+
+
+def check_sum(*values: object) -> int:
+    """Of the values of a row, as they are stored."""
+    return crc32(repr(values).encode(errors="surrogateescape"))
 
 
 _REQUESTS = """
@@ -120,9 +138,9 @@ def write_parts(connection: sqlite3.Connection, trace_no: int, rows: Iterable[Pa
         key, names = (
             (row.key, row.names) if before is None else (row.key or before[0], {*row.names, *json.loads(before[1])})
         )
+        values = (*place, row.request, key, json.dumps(sorted(names)))
         connection.execute(
-            "INSERT OR REPLACE INTO trace_parts VALUES (?, ?, ?, ?, ?, ?)",
-            (*place, row.request, key, json.dumps(sorted(names))),
+            "INSERT OR REPLACE INTO trace_parts VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, check_sum(*values))
         )
 
 

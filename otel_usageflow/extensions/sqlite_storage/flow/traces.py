@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage.flow.nesting import Nesting
-from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import RequestState, stored_amounts
+from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import RequestState, check_sum, stored_amounts
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.ledger.charge import charge_key, trace_of
 from otel_usageflow.model.usage import TraceRequest, TraceSpan, UsageBatch
 
-_INSERT_SPAN = "INSERT OR IGNORE INTO trace_spans VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_REQUEST = f"INSERT INTO trace_requests VALUES ({', '.join('?' * 15)})"
+_INSERT_SPAN = "INSERT OR IGNORE INTO trace_spans VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_REQUEST = f"INSERT INTO trace_requests VALUES ({', '.join('?' * 16)})"
 _LATE = f"""
 UPDATE trace_requests SET due_ns = ? + wait_ns
 WHERE trace_no = ? AND state IN ({RequestState.SETTLED:d}, {RequestState.COVERED:d}) AND due_ns IS NULL
@@ -86,10 +86,10 @@ def _number(connection: sqlite3.Connection, book_id: int, trace_id: bytes, at_s:
         "SELECT trace_no, requested FROM traces WHERE trace_id = ? AND book_id = ?", (trace_id, book_id)
     ).fetchone()
     if found is None:
-        found = connection.execute(
-            "INSERT INTO traces (trace_id, book_id, at_s, requested) VALUES (?, ?, ?, 0) RETURNING trace_no, 0",
-            (trace_id, book_id, at_s),
-        ).fetchone()
+        (last,) = connection.execute("SELECT coalesce(max(trace_no), 0) FROM traces").fetchone()
+        values = (last + 1, trace_id, book_id, at_s)
+        connection.execute("INSERT INTO traces VALUES (?, ?, ?, ?, 0, ?)", (*values, check_sum(*values)))
+        return _Trace(last + 1, requested=False)
     return _Trace(found[0], bool(found[1]))
 
 
@@ -101,7 +101,9 @@ def _store_spans(
     late: dict[int, list[tuple[object, ...]]] = {}
     for span in spans:
         trace = known[span.trace_id]
-        row = (trace.number, *span[1:6], stored_amounts(span.amounts))
+        entry = None if span.entry is None else int(span.entry)
+        values = (trace.number, *span[1:4], entry, span.ended_ns, stored_amounts(span.amounts))
+        row = (*values, check_sum(*values))
         if trace.requested:
             late.setdefault(trace.number, []).append(row)
         else:
@@ -138,24 +140,20 @@ def _store_request(
             return False
         state = RequestState.WAITING
         connection.execute("DELETE FROM trace_requests WHERE trace_no = ? AND span_id = ? AND meter_id = ?", place)
-    connection.execute(
-        _INSERT_REQUEST,
-        (
-            *place,
-            names.book(connection),
-            key,
-            names.series(connection, meter_id, terms, record.user, record.payload),
-            names.origin(connection, terms.policy, record.source),
-            record.at_ns,
-            record.reason,
-            json.dumps(record.seen),
-            record.request_id,
-            json.dumps(sorted(request.keys)),
-            request.wait_ns,
-            state,
-            due_ns,
-        ),
+    values = (
+        *place,
+        names.book(connection),
+        key,
+        names.series(connection, meter_id, terms, record.user, record.payload),
+        names.origin(connection, terms.policy, record.source),
+        record.at_ns,
+        None if record.reason is None else str(record.reason),
+        json.dumps(record.seen),
+        record.request_id,
+        json.dumps(sorted(request.keys)),
+        request.wait_ns,
     )
+    connection.execute(_INSERT_REQUEST, (*values, check_sum(*values), state, due_ns))
     return True
 
 

@@ -8,12 +8,14 @@ collecting or held. So in a copy
   copy (`ledger.copied_seq`). When it is frozen, its event is one of unknown outcome from the start: the original made
   the same event under another identifier, or did not, and only the meter's summaries can tell. Events of single
   records have the same identifier in both, and are sent again like the others.
+- what waited for spans of its trace waits no more, and is usage like the other, of the spans that are in the copy.
 """
 
 import sqlite3
 from dataclasses import replace
 
 from otel_usageflow.extensions.sqlite_storage.flow import event_steps
+from otel_usageflow.extensions.sqlite_storage.flow.trace_settling import settle_everything
 from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.ledger.audit import SERVICE, Change
 from otel_usageflow.ledger.states import EventState, EventStep
@@ -31,6 +33,7 @@ def mark_copy(connection: sqlite3.Connection, action: str, at: float, **more: ob
     waiting = connection.execute("SELECT event_id FROM meter_events WHERE state = ?", (EventState.FROZEN,)).fetchall()
     for (event_id,) in waiting:
         _begin(connection, event_id, at)
+    settle_everything(connection, [book for (book,) in connection.execute("SELECT book FROM books").fetchall()], at)
     connection.execute("UPDATE open_windows SET sealed = 1")
     connection.execute("UPDATE ledger SET copied_seq = seq, copied_at = ?", (at,))
     change = Change(SERVICE, action, "ledger", after={"uncertain_events": len(waiting), **more})

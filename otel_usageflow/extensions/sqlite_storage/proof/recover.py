@@ -19,6 +19,7 @@ from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock
 from otel_usageflow.extensions.sqlite_storage.header import repaired
 from otel_usageflow.extensions.sqlite_storage.migration import migrate
+from otel_usageflow.extensions.sqlite_storage.proof import trace_remains
 from otel_usageflow.extensions.sqlite_storage.proof.copies import mark_copy
 from otel_usageflow.extensions.sqlite_storage.proof.output_file import new_file
 from otel_usageflow.ledger.audit import RECOVERED
@@ -141,6 +142,7 @@ def _fill(
             progress(table.name, result.rows[table.name], 0)
         if reader.damaged:
             result.incomplete.append(table.name)
+    trace_remains.mend(target)
     _go_on_counting(source, target, str(ledger_id))
     result.uncertain_events = mark_copy(
         target, RECOVERED, at, rows=dict(sorted(result.rows.items())), incomplete=result.incomplete

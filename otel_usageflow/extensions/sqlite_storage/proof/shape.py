@@ -18,6 +18,10 @@ _TABLES = (
     "answers",
     "adjustments",
     "request_ids",
+    "traces",
+    "trace_spans",
+    "trace_requests",
+    "trace_parts",
     "series",
     "origins",
 )

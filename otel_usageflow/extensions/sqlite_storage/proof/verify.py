@@ -16,6 +16,7 @@ from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
 from otel_usageflow.extensions.sqlite_storage.proof.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.proof.shape import check_shape
 from otel_usageflow.extensions.sqlite_storage.proof.totals import check_totals
+from otel_usageflow.extensions.sqlite_storage.proof.trace_checks import check_traces
 from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
 from otel_usageflow.ledger.verification import Head, Progress, Verification
 
@@ -42,6 +43,7 @@ def verify(connection: sqlite3.Connection, path: Path, expect: Head | None, prog
         ("audit", lambda: _check_audit(connection, found, expect, progress)),
         ("seals", lambda: _check_seals(connection, found, progress)),
         ("conservation", lambda: check_conservation(connection, found, progress)),
+        ("traces", lambda: check_traces(connection, found, progress)),
         ("totals", lambda: check_totals(connection, found, progress)),
     )
     try:

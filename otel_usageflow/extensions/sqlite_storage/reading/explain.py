@@ -15,7 +15,7 @@ from otel_usageflow.extensions.sqlite_storage.quarantine.decisions import (
     event_subject,
     window_subject,
 )
-from otel_usageflow.extensions.sqlite_storage.reading import story, trace_index
+from otel_usageflow.extensions.sqlite_storage.reading import story, trace_index, trace_told
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import MINUTE, first_key, trace_of, window_start
 from otel_usageflow.ledger.explanation import (
@@ -50,10 +50,12 @@ def explain_trace(connection: sqlite3.Connection, trace_id: bytes) -> list[Expla
     found = []
     for key in keys:
         aside = connection.execute(kept, (key,)).fetchall()
-        found += [_explain_quarantined(connection, row) for row in aside]
+        here = [_explain_quarantined(connection, row) for row in aside]
         # What was discarded or refiled leaves a record without a quantity, which is told elsewhere.
         if not aside and not connection.execute("SELECT 1 FROM refiled WHERE key = ?", (key,)).fetchone():
-            found += [_explain_record(connection, row) for row in connection.execute(record, (key,)).fetchall()]
+            here = [_explain_record(connection, row) for row in connection.execute(record, (key,)).fetchall()]
+        found += [trace_told.with_parts(connection, one, key) for one in here]
+    found += trace_told.waiting(connection, trace_id)
     return sorted(found, key=lambda usage: (usage.ended_at, usage.span_id, usage.event_name))
 
 

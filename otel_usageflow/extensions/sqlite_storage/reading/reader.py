@@ -8,7 +8,7 @@ from pathlib import Path
 from otel_usageflow.errors import StorageError
 from otel_usageflow.extensions.sqlite_storage.damage import explained, is_damage, of_connection
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
-from otel_usageflow.extensions.sqlite_storage.reading import usage_report
+from otel_usageflow.extensions.sqlite_storage.reading import trace_told, usage_report
 from otel_usageflow.extensions.sqlite_storage.reading.explain import explain_event, explain_trace
 from otel_usageflow.ledger.explanation import ExplainedEvent, ExplainedRequest, ExplainedUsage
 from otel_usageflow.ledger.report import UsageLine
@@ -36,6 +36,11 @@ class SqliteReader:
         """Settled usage of before this moment, unix seconds, is pruned; 0 if none was."""
         with self._snapshot():
             return int(self._connection.execute("SELECT pruned_to FROM ledger").fetchone()[0])
+
+    def waiting_requests(self) -> int:
+        """How many requests wait for spans of their trace, and are in no usage yet."""
+        with self._snapshot():
+            return trace_told.how_many_wait(self._connection)
 
     def explain_trace(self, trace_id: bytes) -> list[ExplainedUsage]:
         """Everything that the ledger knows of a trace, in the order of time."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from otel_usageflow.extensions.sqlite_storage.flow.windows import DISCARDED
+from otel_usageflow.extensions.sqlite_storage.upkeep import traces
 from otel_usageflow.extensions.sqlite_storage.upkeep.prune import ROWS, SETTLED, Portion
 from otel_usageflow.ledger.charge import MINUTE, first_key, window_start
 from otel_usageflow.ledger.retention import Limits
@@ -35,7 +36,14 @@ class Looking:
 
     def portions(self) -> Iterator[Portion]:
         """All portions of a pass, in order. Some are empty."""
-        for step in (self._records, self._windows, self._given_back, self._quarantine, self._server_spans):
+        for step in (
+            self._records,
+            self._windows,
+            self._given_back,
+            self._quarantine,
+            self._server_spans,
+            self._traces,
+        ):
             place: Any = None
             while True:
                 connection = self._read()
@@ -124,6 +132,10 @@ class Looking:
         ).fetchall()
         gone = [span for span, ended_s in rows if ended_s < self._limits.before]
         return Portion(server_spans=gone), rows[-1][0] if len(rows) == ROWS else None
+
+    def _traces(self, connection: sqlite3.Connection, place: int | None) -> tuple[Portion, int | None]:
+        numbers, place = traces.gone(connection, place or 0, self._limits.before)
+        return Portion(traces=numbers), place
 
 
 class _Judge:

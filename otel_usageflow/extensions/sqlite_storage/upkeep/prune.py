@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.extensions.sqlite_storage.reading.trace_index import SLICE
+from otel_usageflow.extensions.sqlite_storage.upkeep import traces
 from otel_usageflow.ledger.audit import pruned
 from otel_usageflow.ledger.charge import DAY, first_key
 from otel_usageflow.ledger.retention import Limits
@@ -45,9 +46,11 @@ class Portion:
     windows: list[tuple[int, int, int, int]] = field(default_factory=list)
     quarantine: list[bytes] = field(default_factory=list)
     server_spans: list[bytes] = field(default_factory=list)
+    traces: list[int] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.records or self.windows or self.quarantine or self.server_spans)
+        found = (self.records, self.windows, self.quarantine, self.server_spans, self.traces)
+        return bool(self.events or any(found))
 
 
 def begin(connection: sqlite3.Connection, limits: Limits) -> None:
@@ -91,6 +94,8 @@ def remove(connection: sqlite3.Connection, portion: Portion) -> int:
         "quarantine": gone("DELETE FROM quarantine WHERE key = ?", [(key,) for key in portion.quarantine]),
         "server_spans": gone("DELETE FROM server_spans WHERE span = ?", [(span,) for span in portion.server_spans]),
     }
+    counts["traces"] = traces.remove(connection, portion.traces)
+    rows += counts["traces"]
     both = "SELECT key FROM records WHERE key = ?1 UNION ALL SELECT key FROM quarantine WHERE key = ?1"
     keys = [(key,) for key in (*(key for key, _ in portion.records), *portion.quarantine)]
     gone(f"DELETE FROM request_ids WHERE key = ?1 AND NOT EXISTS ({both})", keys)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,7 +20,7 @@ from otel_usageflow.errors import StorageError, Unavailable
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.extensions.sqlite_storage.reading.trace_index import SLICE, Indexed
-from otel_usageflow.extensions.sqlite_storage.upkeep import prune
+from otel_usageflow.extensions.sqlite_storage.upkeep import prune, traces
 from otel_usageflow.extensions.sqlite_storage.upkeep.prunable import Looking
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.charge import DAY
@@ -73,6 +74,7 @@ class Upkeep:
         clock: unix seconds; it also knows whether it was set.
         retention: seconds for which usage is kept.
         totals: seconds for which its sums by day are kept.
+        given_up: counts, for each book, spans with an amount of traces that were given up.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Upkeep:
         clock: SteadyClock,
         retention: float = 35 * DAY,
         totals: float = 400 * DAY,
+        given_up: Counter[str] | None = None,
     ) -> None:
         self._writer = writer
         self._directory = directory
@@ -90,6 +93,7 @@ class Upkeep:
         self._clock = clock
         self._retention = retention
         self._totals = totals
+        self._given_up = Counter[str]() if given_up is None else given_up
         self._pruned_to = 0
         self._distrusted = False
         self._task: asyncio.Task[None] | None = None
@@ -151,6 +155,15 @@ class Upkeep:
             _log.info("ledger_pruned", before=found.before, **counts)
         return True
 
+    async def give_up_traces(self) -> int:
+        """Remove the spans of traces of which no request came; return how many traces that were."""
+        if not is_trusted(self._clock.set_by):
+            return 0
+        found = 0
+        while step := await self._step(lambda c: traces.give_up(c, self._clock(), self._given_up)):
+            found += step
+        return found
+
     async def _index(self, number: int) -> bool:
         await self._write(lambda c: self._claim(c, number))
         made = await asyncio.to_thread(self._read, lambda c: trace_index.read(c, number))
@@ -199,6 +212,7 @@ class Upkeep:
             await asyncio.sleep(pause)
             pause = _PAUSE
             try:
+                await self.give_up_traces()
                 await self.prune()
                 await self.index()
             except (Unavailable, StorageError, sqlite3.Error) as error:
