@@ -54,7 +54,7 @@ async def reloads(of: Running, number: int) -> None:
 
 @pytest.mark.parametrize("deaths", [False, True], ids=["no deaths", "kill -9 after each"])
 async def test_every_request_is_billed_under_one_set_of_policies(tmp_path: Path, *, deaths: bool) -> None:
-    """Under load, while a policy changes its event name again and again: each request once, also if it comes twice."""
+    """Under load, while a policy changes its event name again and again: each request is billed once."""
     async with (
         double("--meter", "api_request", "--meter", "other_request", "--no-rate-limits", *CUSTOMERS) as stripe,
         service(tmp_path, stripe) as it,
