@@ -124,11 +124,12 @@ class _Tokens:
 
     def total(self, found: Found) -> Amount:
         """Input and output, as the span says it, or added up where it says no total."""
-        stated, parts = _first(found, self._names), self._parts(found)
+        stated = _first(found, self._names)
         if stated is ABSENT:
-            return parts
+            return self._parts(found)
         if self._excludes(found) and _cached(found) != 0:
             # The total may be with or without the tokens of the cache: only its parts tell.
+            parts = self._parts(found)
             return None if parts is ABSENT else parts
         return None if self._contradicts(found) else stated
 

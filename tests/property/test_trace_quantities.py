@@ -112,6 +112,27 @@ def test_what_is_cached_and_what_is_not_make_the_input(attributes: dict[str, Any
 CACHED = (spellings(CACHE_READ), spellings(CACHE_WRITE))
 
 
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(), st.text(max_size=9))
+VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=2)
+
+
+@given(
+    st.dictionaries(st.sampled_from([one.key for row in TABLE for one in row]), VALUES, max_size=6),
+    st.integers(0, 7),
+    st.integers(0, 2**32 - 1),
+    st.binary(max_size=9),
+)
+def test_no_span_is_an_accident(attributes: dict[str, Any], kind: int, flags: int, parent: bytes) -> None:
+    """Whatever a span holds, it is read: every amount is an exact number that can be billed, or known to be none."""
+    one = below(9, 1, attributes, kind=kind % 6, flags=flags)
+    one.span.parent_span_id = parent
+    for which in ENGINES:
+        batch = which.evaluate(exported([one]), NOW)
+        assert len(batch.trace_spans) + batch.malformed == 1
+        for span in batch.trace_spans:
+            assert all(amount is None or (amount >= 0 and amount == exact(str(amount))) for _, amount in span.amounts)
+
+
 def test_a_span_that_says_nothing_is_absent() -> None:
     """Having no such attribute is not a bad amount, for no kind of attribute."""
     assert {summand(key).amount({}) for key in (INPUT, OUTPUT, TOTAL, UNCACHED, CACHE_READ, "mine")} == {ABSENT}
