@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from otel_usageflow.model.usage import Quantity, Reason, TraceRequest, TraceSpan, UsageRecord
 from otel_usageflow.policy.quantity import bounded_total
+from otel_usageflow.policy.tokens import attribute_of
 from otel_usageflow.policy.trace_tree import BACKGROUND, BROKEN, REQUEST, SpanId, Top, TraceTree
 
 Counted = Collection[tuple[SpanId, str]]
@@ -128,7 +129,7 @@ class LocalTrace:
                     quantity=Share(tuple(parts), found=True).quantity,
                     payload=(),
                     reason=Reason.NO_USER,
-                    seen=tuple(sorted(part.key for part in parts)),
+                    seen=tuple(sorted({attribute_of(part.key) for part in parts})),
                 )
 
     def _share(self, top: Top, keys: Iterable[str], counted: Counted) -> Share:

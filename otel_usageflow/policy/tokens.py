@@ -6,6 +6,7 @@ say. Nothing is guessed: where a span's own numbers show that what is assumed is
 Sources: semantic-conventions-genai, docs/gen-ai/gen-ai-spans.md; OpenInference, spec/semantic_conventions.md.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -86,6 +87,14 @@ def _name(attribute: str, providers: Collection[str], scopes: Collection[str]) -
         return attribute
     rules = repr((sorted(set(providers)), sorted(set(scopes))))
     return f"{attribute}#{sha256(rules.encode()).hexdigest()[:12]}"
+
+
+def attribute_of(name: str) -> str:
+    """The attribute in the name of a summand, for people."""
+    return _RULES.sub("", name)
+
+
+_RULES: Final = re.compile("#[0-9a-f]{12}$")
 
 
 class _Tokens:

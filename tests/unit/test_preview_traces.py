@@ -121,6 +121,15 @@ def test_an_excluded_scope_still_leads_to_the_request() -> None:
     assert quantities(bill(spans, summing("t"), exclude_scopes=("double",))) == {"acme": 5}
 
 
+def test_what_cannot_be_told_whose_it_is_is_kept_under_its_own_name() -> None:
+    """A span without its parent, in a trace with two requests of its service: no_user, with the attribute's name."""
+    spans = [request(2, parent=1), request(3, parent=1), below(99, 4, {"t": 5}), below(2, 5, {"t": 1})]
+    result = bill([*spans, below(3, 6, {"t": 2})], summing("t", scope="tests"))
+    assert quantities(result) == {"acme": 3}
+    assert reasons(result) == {"no_user": 1}
+    assert result.seen == {"chat": {"t": 1}}
+
+
 def test_a_policy_of_another_kind_bills_the_same_request_beside_it() -> None:
     """Calls and their tokens are two meters."""
     calls = summing("t", changes={"name": "calls", "event_name": "calls", "quantity": 1})
