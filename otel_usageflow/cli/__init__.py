@@ -16,6 +16,7 @@ from otel_usageflow.cli import (
     components,
     demo,
     discover,
+    doctor,
     explain,
     ledger,
     meters,
@@ -43,6 +44,7 @@ COMMANDS = (
     reconcile,
     ledger,
     meters,
+    doctor,
     demo,
 )
 """In the order of the help."""

@@ -1,5 +1,6 @@
 """What the policies of a configuration bill, and through which exporters, without starting anything."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from otel_usageflow.config.model import Config
     from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
     from otel_usageflow.exporters.stripe_meter.needed_meters import Billed
+    from otel_usageflow.policy.config import PolicyConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Outlet:
     """`type[/name]`."""
     config: "StripeMeterConfig"
     billed: "tuple[Billed, ...]"
+    fields: frozenset[tuple[str, str]]
+    """(account, metadata field) that users are looked up by."""
 
     @property
     def accounts(self) -> list[str]:
@@ -39,23 +43,31 @@ def outlets(config: "Config") -> list[Outlet]:
     for id_ in config.used(Kind.EXPORTER):
         exporter = config.exporters[id_].config
         if isinstance(exporter, StripeMeterConfig):
-            found.append(Outlet(id_, exporter, tuple(_billed(config, id_, exporter.account or ""))))
+            own = exporter.account or ""
+            fields = frozenset(
+                (policy.account or own, policy.customer.metadata_field)
+                for policy in _policies(config, id_)
+                if policy.customer.metadata_field is not None
+            )
+            found.append(Outlet(id_, exporter, tuple(_billed(config, id_, own)), fields))
     if not found:
         raise UsageError("no pipeline of this configuration has a stripe_meter exporter, so nothing is billed by it")
     return found
 
 
-def _billed(config: "Config", exporter: str, account: str) -> "list[Billed]":
-    """What goes through an exporter; of other processors than `usage_policy` nothing is known."""
+def _billed(config: "Config", exporter: str, account: str) -> "Iterator[Billed]":
     from otel_usageflow.exporters.stripe_meter.needed_meters import Billed
+
+    for policy in _policies(config, exporter):
+        where = policy.account or account
+        yield Billed(policy.name, policy.event_name, where, policy.quantity == 1, tuple(sorted(policy.payload)))
+
+
+def _policies(config: "Config", exporter: str) -> "Iterator[PolicyConfig]":
+    """The policies that bill through an exporter; of other processors than `usage_policy` nothing is known."""
     from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
 
-    found = []
     for id_ in sorted({p.processors[0] for p in config.pipelines.values() if exporter in p.exporters}):
         processor = config.processors[id_].config
         if isinstance(processor, UsagePolicyConfig):
-            for policy in processor.policies:
-                ones = policy.quantity == 1
-                where = policy.account or account
-                found.append(Billed(policy.name, policy.event_name, where, ones, tuple(sorted(policy.payload))))
-    return found
+            yield from processor.policies

@@ -87,6 +87,8 @@ async def every_call(api: StripeApi, double: StripeDouble) -> set[str]:
         pass
     async for _ in api.changes("", NOW - 60):
         pass
+    await api.look("", "/v1/customers?limit=1")
+    await api.look("", "/v2/core/events?limit=1")
     await api.customer("", customer)
     await api.customer("", gone)
     await api.search_customers("", "account_id", 'a "quoted" value')
@@ -101,6 +103,7 @@ async def every_call(api: StripeApi, double: StripeDouble) -> set[str]:
         "customers",
         "changes",
         "customer",
+        "look",
         "search_customers",
     }
 

@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[StripeApi], Awaitable[Any]]] = {
     "create_meter": lambda api: api.create_meter("", "api_request"),
     "customers": lambda api: _all(api.customers("")),
     "changes": lambda api: _all(api.changes("", NOW)),
+    "look": lambda api: api.look("", "/v1/events?limit=1"),
     "customer": lambda api: api.customer("", "cus_1"),
     "search_customers": lambda api: api.search_customers("", "account_id", "acme"),
     "summaries": lambda api: _all(api.summaries("", "mtr_1", "cus_1", 0, 86_400, "day")),

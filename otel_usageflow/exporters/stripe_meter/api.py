@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import aiohttp
 import stripe
@@ -65,6 +65,16 @@ class Change:
     id: str
     created: float
     customer: Customer
+
+
+class Look(NamedTuple):
+    """What came of a cheap read that only asks whether it is allowed."""
+
+    status: int
+    said: str
+    """Stripe's message, empty where it was let through."""
+    date: str
+    """The header `Date`: Stripe's time; empty where it is missing."""
 
 
 class StripeApi:
@@ -194,6 +204,22 @@ class StripeApi:
             event = await self._client.v2.core.events.retrieve_async(report, None, _in_context(account))
             facts: Mapping[str, Any] = event.to_dict()
         return facts
+
+    async def look(self, account: str, path: str) -> Look:
+        """Read something, and tell only whether that is allowed.
+
+        Raises:
+            StripeFailure: there was no answer.
+        """
+        options = _in_context(account) if path.startswith("/v2/") else _on(account)
+        try:
+            answer = await self._client.raw_request_async("get", path, **options)
+            return Look(answer.code, "", str(answer.headers.get("Date") or ""))
+        except stripe.APIConnectionError:
+            raise
+        except stripe.StripeError as error:
+            said = str(error.user_message or error)
+            return Look(error.http_status or 0, said, str((error.headers or {}).get("Date") or ""))
 
     async def customers(self, account: str) -> AsyncIterator[list[Customer]]:
         """All customers, page by page, newest first."""

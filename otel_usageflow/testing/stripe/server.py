@@ -1,6 +1,7 @@
 """The sockets: real HTTP on the loopback interface, and connections that break like real ones."""
 
 import asyncio
+import email.utils
 import socket
 import struct
 from collections import deque
@@ -80,7 +81,20 @@ class Server:
             return web.Response(status=500)  # never sent: the connection is gone
         finally:
             self._remember(request, status)
-        return web.Response(status=status, body=answer.encode(), headers=_headers(request, answer))
+        return web.Response(status=status, body=answer.encode(), headers=self._headers(request, answer))
+
+    def _headers(self, request: Request, answer: Answer) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "Date": email.utils.formatdate(self._api.shared.clock.now(), usegmt=True),
+            "Request-Id": request.id,
+            "Stripe-Version": request.headers.get("Stripe-Version", API_VERSION),
+            **answer.headers,
+        }
+        key = request.headers.get("Idempotency-Key")
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        return headers
 
     def _remember(self, request: Request, status: int) -> None:
         if self._calls.maxlen:
@@ -88,19 +102,6 @@ class Server:
             form = dict(request.pairs)
             self._calls.append(Call(request.method, request.path, form, request.headers, status, request.id, at))
         self._changed()
-
-
-def _headers(request: Request, answer: Answer) -> dict[str, str]:
-    headers = {
-        "Content-Type": "application/json",
-        "Request-Id": request.id,
-        "Stripe-Version": request.headers.get("Stripe-Version", API_VERSION),
-        **answer.headers,
-    }
-    key = request.headers.get("Idempotency-Key")
-    if key is not None:
-        headers["Idempotency-Key"] = key
-    return headers
 
 
 def _reset(http: web.BaseRequest) -> None:
