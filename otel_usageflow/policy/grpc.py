@@ -1,8 +1,9 @@
 """What a span says about its gRPC call, in old and new semantic conventions alike.
 
 Old: `rpc.system`, `rpc.service` and `rpc.method` apart, the status as a number. New (1.39): `rpc.system.name`, the
-whole name under `rpc.method`, the status by its name. The new ones win where a span has both (`rpc/dup`). Sources:
-semantic-conventions docs/rpc/grpc.md and docs/rpc/rpc-spans.md; codes: grpc's doc/statuscodes.md.
+whole name under `rpc.method`, the status by its name; status and metadata are to be renamed once more. The newest win
+where a span has several (`rpc/dup`). Sources: semantic-conventions docs/rpc/grpc.md, docs/rpc/rpc-spans.md, and the
+pull requests 3921 and 4072; codes: grpc's doc/statuscodes.md.
 """
 
 from functools import lru_cache
@@ -12,10 +13,10 @@ from otel_usageflow.model.attributes import Found, Raw, decode_found
 from otel_usageflow.policy.text import one_text
 
 SYSTEMS: Final = ("rpc.system.name", "rpc.system")
-STATUSES: Final = ("rpc.response.status_code", "rpc.grpc.status_code")
+STATUSES: Final = ("rpc.status_code", "rpc.response.status_code", "rpc.grpc.status_code")
 KEYS: Final = frozenset({*SYSTEMS, *STATUSES, "rpc.method", "rpc.service", "rpc.method_original"})
 """What is read from every SERVER span where a policy has a gRPC endpoint."""
-METADATA: Final = ("rpc.request.metadata.", "rpc.grpc.request.metadata.")
+METADATA: Final = ("rpc.request.header.", "rpc.request.metadata.", "rpc.grpc.request.metadata.")
 """What the names of attributes with request metadata begin with; the key follows, in lower case."""
 CODES: Final = (
     "OK",

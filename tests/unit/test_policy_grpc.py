@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from span_builder import NOW, engine, http, judge, only, payload, policy, span
 
 from otel_usageflow.model.usage import UsageBatch
+from otel_usageflow.policy import grpc as grpc_names
 from otel_usageflow.policy.config import PolicyConfig
 
 METADATA = {"rpc.grpc.request.metadata.x-account-id": ["acme"]}
@@ -34,7 +35,9 @@ def billed(batch: UsageBatch) -> list[str]:
     return [record.terms.policy for record in batch.records]
 
 
-@pytest.mark.parametrize("call", [old(), new(), old() | new(), new("/shop.Orders/Get")])
+@pytest.mark.parametrize(
+    "call", [old(), new(), old() | new(), new("/shop.Orders/Get"), new(status=None, **{"rpc.status_code": "OK"})]
+)
 def test_every_convention_is_the_same_call(call: dict[str, Any]) -> None:
     """Service and method in two attributes, in one, in both, with a slash before them: the same usage."""
     record = only(judge(call, grpc()))
@@ -194,7 +197,7 @@ def test_what_is_no_grpc_endpoint(text: str) -> None:
         grpc(text)
 
 
-@pytest.mark.parametrize("prefix", ["rpc.request.metadata.", "rpc.grpc.request.metadata.", "http.request.header."])
+@pytest.mark.parametrize("prefix", [*grpc_names.METADATA, "http.request.header."])
 @pytest.mark.parametrize(
     ("user", "attribute", "value", "found"),
     [
