@@ -3,6 +3,7 @@
 import random
 import threading
 
+from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from otel_usageflow.model.arrivals import Arrivals
@@ -10,6 +11,8 @@ from otel_usageflow.policy.completeness import Evidence, Finding, findings
 from otel_usageflow.policy.trace_ids import MOST
 from otel_usageflow.processors.usage_policy.arrival_report import REPEAT, ArrivalReport
 from otel_usageflow.processors.usage_policy.arrival_watch import MOST_PROCESSES, MOST_SERVICES, OTHERS, ArrivalWatch
+from otel_usageflow.processors.usage_policy.measurements import arrivals
+from otel_usageflow.service.exposition import Page
 
 CHANCE = random.Random(7)
 
@@ -118,6 +121,21 @@ def test_memory_is_bounded() -> None:
     assert watch.shares() == {}
     watch.take({"service-0000": Arrivals(spans=1, lost={f"p{n}": 1 for n in range(MOST_PROCESSES * 2)})})
     assert watch.lost == MOST_SERVICES + 1 + MOST_PROCESSES * 2
+
+
+def test_names_of_services_are_made_fit_to_be_shown() -> None:
+    """A client may call its service anything; the page of metrics can be written all the same."""
+    watch = ArrivalWatch()
+    for name in ('a"b\n\\', "", "\udcff", "x" * 5_000):
+        watch.take({name: Arrivals(spans=1, weighed=1, several=1, stands_for=4.0)})
+    page = Page()
+    page.add(list(arrivals("usage_policy", watch)))
+    samples = [
+        one for family in text_string_to_metric_families(page.written("")[0].decode()) for one in family.samples
+    ]
+    shown = {one.labels["service"] for one in samples if "service" in one.labels}
+    assert shown == {'a"b\n\\', "", "?", "x" * 200}
+    assert len(watch.tell(adjusted=False)) == 4
 
 
 def test_several_threads_may_add() -> None:

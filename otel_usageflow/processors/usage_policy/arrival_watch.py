@@ -18,6 +18,8 @@ from otel_usageflow.policy.trace_ids import MOST, Kept, kept_by
 MOST_SERVICES: Final = 200
 OTHERS: Final = "(others)"
 """Stands for the services beyond the most that are kept; their trace ids are not judged."""
+LONGEST_NAME: Final = 200
+"""Characters of a service's name that are kept."""
 MOST_PROCESSES: Final = 1_000
 """Processes with `otel_usageflow.sdk` that are known apart for each service; the longest silent is forgotten."""
 
@@ -86,7 +88,9 @@ class ArrivalWatch:
         """Add what one batch says."""
         with self._lock:
             for named, seen in arrivals.items():
-                name = named if named in self._services or len(self._services) < MOST_SERVICES else OTHERS
+                name = _shown(named)
+                if name not in self._services and len(self._services) >= MOST_SERVICES:
+                    name = OTHERS
                 service = self._services.setdefault(name, _Service())
                 service.recent.add(seen)
                 self.several += seen.several
@@ -144,6 +148,11 @@ class ArrivalWatch:
                 service.lost_more = True
         while len(service.lost) > MOST_PROCESSES:
             del service.lost[next(iter(service.lost))]
+
+
+def _shown(name: str) -> str:
+    """A name that can be written into a log and onto a page of metrics, whatever a client calls its service."""
+    return name[:LONGEST_NAME].encode("utf-8", "replace").decode()
 
 
 def _told(name: str, service: _Service, *, adjusted: bool) -> list[Finding]:
