@@ -37,12 +37,14 @@ _NODE = _each("node-http express fastify koa", "current old http dup")
 _AIOHTTP = _each("aiohttp", "old http dup")
 _GO_BARE = _each("otelhttp", "current")
 _GO_OLDER = _each("otelhttp-with-remedies", "old dup")
+_FASTAPI_BARE = _each("fastapi", "native")
 _ASGI_OLD = _each("fastapi starlette", "old")
 _NO_PATH = _each("django-wsgiref", "http")
 _DECODED_PATH = (
     _each("flask django aiohttp", "http")
     | _REMEDIED
     | _each("fastapi starlette", "old http dup native")
+    | _each("fastapi-with-remedies", "native")
     | _each("django-wsgiref", "old dup")
     | _GO_BARE
     | _GO_OLDER
@@ -52,6 +54,8 @@ _DECODED_QUERY = "the instrumentation decodes the query before it puts it into h
 _NOTHING_BUT_A_ROUTE = (
     "the server gives WSGI no raw target: the stable names have neither path nor query, only a route"
 )
+
+_NO_HEADERS = "FastAPI's own telemetry has no setting that captures headers"
 
 _IN_A_HEADER = frozenset(
     {*("header", "any", "key", "bearer", "jwt", "basic", "cookie", "baggage", "transform", "template")}
@@ -184,6 +188,10 @@ DIFFERENCES: tuple[Difference, ...] = (
         )
         for request, user in (("mounted", "acme"), ("mounted, remote parent", "globex"))
     ),
+    Difference(
+        "fallback: first", _FASTAPI_BARE, _NO_HEADERS, "What FastAPI's own telemetry leaves out", {"any": "globex"}
+    ),
+    *_nobody(_FASTAPI_BARE, _IN_A_HEADER - {"any"}, _NO_HEADERS, "What FastAPI's own telemetry leaves out"),
     *_nobody(_GO_BARE, _IN_A_HEADER, "otelhttp has no setting that captures headers", "What Go leaves out"),
     *_nobody(_GO_BARE, frozenset({"query"}), "otelhttp puts no query onto the span", "What Go leaves out"),
 )

@@ -99,20 +99,17 @@ def _java(stack: str, program: str) -> list[Capture]:
     ]
 
 
+_NATIVE = ("processors::usage_policy::exclude_scopes=[]",)
+"""Left out beside the contrib instrumentation's, FastAPI's own telemetry is all there is here."""
+
 CAPTURES: tuple[Capture, ...] = (
     *_python("flask", "flask_app.py"),
     *_python("django", "django_app.py", "gunicorn"),
     *_python("django-wsgiref", "django_app.py", "wsgiref"),
     Capture("django-wsgiref-with-remedies", "http", "python", ("django_app.py", "remedies")),
     *_python("fastapi", "fastapi_app.py", "contrib"),
-    Capture(
-        "fastapi",
-        "native",
-        "python",
-        ("fastapi_app.py", "native"),
-        # Left out beside the contrib instrumentation's, FastAPI's own telemetry is all there is here.
-        sets=("processors::usage_policy::exclude_scopes=[]",),
-    ),
+    Capture("fastapi", "native", "python", ("fastapi_app.py", "bare"), sets=_NATIVE),
+    Capture("fastapi-with-remedies", "native", "python", ("fastapi_app.py", "native"), sets=_NATIVE),
     *_python("starlette", "starlette_app.py"),
     *_python("aiohttp", "aiohttp_app.py", "plain"),
     Capture("aiohttp-with-remedies", "http", "python", ("aiohttp_app.py", "remedies")),

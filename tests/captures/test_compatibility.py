@@ -1,4 +1,4 @@
-"""Every instrumentation that can be run here, run now: the same traffic, the bill that docs/compatibility.md shows."""
+"""Every instrumentation that can be run here, run now: the same traffic, and the bill that the page says."""
 
 from collections.abc import Mapping
 

@@ -2,7 +2,8 @@
 
 `python fastapi_app.py contrib`: the contrib instrumentation is on the outer app only, as its documentation shows,
 and FastAPI's own telemetry takes the mounted one for a second server: two SERVER spans in unrelated traces for
-one request. `python fastapi_app.py native`: FastAPI's own telemetry alone, which captures no headers.
+one request. `python fastapi_app.py bare`: FastAPI's own telemetry alone, which captures no headers. `python
+fastapi_app.py native`: the same with middleware that puts them onto the span.
 """
 
 import sys
@@ -12,8 +13,6 @@ import asgi
 import telemetry
 from fastapi import Depends, FastAPI, Request, Response
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
-
-NATIVE = sys.argv[1] == "native"
 
 provider = telemetry.start()
 # Without its operation spans, or else what a handler sets would land on one of them.
@@ -91,8 +90,8 @@ async def mounted_items() -> Response:
 
 
 app.mount("/mounted", mounted)
-if NATIVE:
+if sys.argv[1] == "native":
     app.add_middleware(telemetry.KeepHeaders)
-else:
+if sys.argv[1] == "contrib":
     FastAPIInstrumentor.instrument_app(app)
 asgi.serve(app, provider)
