@@ -91,6 +91,12 @@ def test_the_web(endpoint: str, status: str, count: int) -> None:
     assert requests("web_situations", endpoint=endpoint, status=status) == count
 
 
+def test_all_but_preflights_probes_and_files() -> None:
+    """The condition of the page leaves out three of the eight, and the WebSocket, which has no method."""
+    condition = "span.method != 'OPTIONS' && span.path != '/healthz' && !span.path.startsWith('/static/')"
+    assert requests("web_situations", endpoint="* /**", match={"condition": condition}) == 4
+
+
 @pytest.mark.parametrize(
     ("endpoint", "status", "count"),
     [("GET /chat", "any", 0), ("* /chat", "2xx", 1), ("* /chat", ["2xx", "101"], 1), ("* /chat", "any", 2)],
