@@ -6,7 +6,9 @@ from fractions import Fraction
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from span_builder import NOW, engine, http, payload, policy, span
 
+from otel_usageflow.policy.engine import PolicyEngine
 from otel_usageflow.policy.quantity import LIMIT
 from otel_usageflow.policy.sampling import FULL, Doubt, weight
 from otel_usageflow.policy.trace_ids import MOST, kept_by, needed
@@ -73,3 +75,31 @@ def test_a_ratio_sampler_always_shows(seed: int, ratio: float, more: int) -> Non
     found = kept_by({chance.randbytes(8) + chance.randrange(bound).to_bytes(8, "big") for _ in range(count)})
     assert found is not None
     assert found.share <= ratio
+
+
+ARRIVALS = st.lists(
+    st.tuples(st.sampled_from(["", "ot=th:8", "ot=th:e666", "ot=p:2", "ot=th:zz", "ot=th:ffff"]), TRACE_IDS),
+    max_size=30,
+)
+
+
+@given(ARRIVALS, st.randoms(use_true_random=False), st.integers(1, 10))
+def test_batches_do_not_change_a_weighed_bill(
+    arrived: list[tuple[str, bytes]], chance: random.Random, size: int
+) -> None:
+    """Under adjust, too, the same requests cost the same in any order and in any batches."""
+    judge = engine(policy()).policies
+    adjusting = PolicyEngine(judge, heaviest=1000)
+    spans = []
+    for number, (state, trace_id) in enumerate(arrived, 1):
+        one = span(http() | {"http.request.header.x-account-id": "acme"}, number=number)
+        one.trace_state, one.trace_id = state, trace_id if any(trace_id) else b"\x01" * 16
+        spans.append(one)
+    whole = adjusting.evaluate(payload(*spans), NOW).records
+    chance.shuffle(spans)
+    parts = [
+        record
+        for at in range(0, len(spans), size)
+        for record in adjusting.evaluate(payload(*spans[at : at + size]), NOW).records
+    ]
+    assert sorted(parts, key=lambda record: record.span_id) == sorted(whole, key=lambda record: record.span_id)
