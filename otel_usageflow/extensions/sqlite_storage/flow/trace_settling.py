@@ -15,7 +15,7 @@ A request that is the same as another one (`request_ids`) has late spans that ar
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -154,13 +154,7 @@ class _Deciding:
 
     def _settle(self, row: RequestRow) -> None:
         """File a request with what it has."""
-        for place, part in list(self._parts.items()):
-            if part.request == row.span_id and part.meter_id == row.meter_id and (not part.key or self._waits(part)):
-                del self._parts[place]
-                self._connection.execute(
-                    "DELETE FROM trace_parts WHERE trace_no = ? AND meter_id = ? AND span_id = ?",
-                    (self._number, *place),
-                )
+        self._uncount(row, lambda part: not part.key or self._waits(part))
         share = self._trace.share(row.span_id, row.request.keys, self._counted(row.meter_id) | self._released(row))
         self._decided.records.append(settled(row.request, share))
         for span_id, parts in _by_span(share).items():
@@ -173,6 +167,8 @@ class _Deciding:
         if request_ids.same_as(self._connection, row.key) is not None:
             return
         request = self._as_it_is_billed(row)
+        # A late span in doubt may have a number now, or turn out to be told by another.
+        doubtful = self._uncount(row, lambda part: bool(part.key) and self._waits(part, Reason.BAD_QUANTITY))
         share = self._trace.share(row.span_id, row.request.keys, self._counted(row.meter_id))
         for span_id, parts in _by_span(share).items():
             span = self._spans[span_id]
@@ -190,7 +186,8 @@ class _Deciding:
             )
             names = tuple(part.key for part in parts)
             self._count(PartRow(row.meter_id, span_id, row.span_id, self._key(row, span), names))
-            self._decided.late += 1
+            self._decided.late += doubtful.pop(span_id, None) is None
+        self._decided.taken_along.extend(part.key for part in doubtful.values())
 
     def _strays(self) -> list[UsageRecord]:
         """What is nobody's for certain, for each meter."""
@@ -229,10 +226,26 @@ class _Deciding:
         found = self._connection.execute(query, (row.key,)).fetchone()
         return found is not None and found[0] == Reason.BAD_QUANTITY
 
-    def _waits(self, part: PartRow) -> bool:
-        """Whether a late span stands in quarantine by itself."""
-        query = "SELECT 1 FROM quarantine WHERE key = ? AND resolved_at IS NULL"
-        return self._connection.execute(query, (part.key,)).fetchone() is not None
+    def _waits(self, part: PartRow, *reasons: Reason) -> bool:
+        """Whether a late span stands in quarantine by itself, for one of these reasons if any are given."""
+        query = "SELECT reason FROM quarantine WHERE key = ? AND resolved_at IS NULL"
+        found = self._connection.execute(query, (part.key,)).fetchone()
+        return found is not None and (not reasons or found[0] in reasons)
+
+    def _uncount(self, row: RequestRow, which: Callable[[PartRow], bool]) -> dict[bytes, PartRow]:
+        """Count some of a request's parts no more, to decide about them anew; they are by span."""
+        gone = [
+            part
+            for part in self._parts.values()
+            if part.request == row.span_id and part.meter_id == row.meter_id and which(part)
+        ]
+        for part in gone:
+            del self._parts[part.meter_id, part.span_id]
+            self._connection.execute(
+                "DELETE FROM trace_parts WHERE trace_no = ? AND meter_id = ? AND span_id = ?",
+                (self._number, part.meter_id, part.span_id),
+            )
+        return {part.span_id: part for part in gone}
 
     def _as_it_is_billed(self, row: RequestRow) -> UsageRecord:
         """The request's record, with the user under whom somebody released it, if somebody did."""
