@@ -1,7 +1,6 @@
 """The tables that `discover` prints for people."""
 
 import textwrap
-from collections import Counter
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +16,7 @@ from otel_usageflow.policy.discovery.template import written
 
 def print_findings(found: Findings, console: Console, *, values: bool) -> None:
     """Print endpoints first, then what could name users, then what else is to be known."""
-    console.print(f"{found.spans} spans, {found.requests} HTTP requests among them")
+    console.print(f"{found.spans} spans, {found.requests} requests among them")
     if found.endpoints:
         console.print("\nEndpoints", style="bold")
         console.print(_endpoints(found))
@@ -38,16 +37,11 @@ def _endpoints(found: Findings) -> Table:
             shown(method or "?"),
             shown(written(template)),
             str(count.requests),
-            _statuses(count.statuses),
+            ", ".join(f"{status or 'none'}: {number}" for status, number in count.statuses_in_order()),
             shown(", ".join(sorted(count.services))),
             "" if kind is EndpointKind.API else REASONS[kind],
         )
     return lines
-
-
-def _statuses(statuses: Counter[int | None]) -> str:
-    ordered = sorted(statuses.items(), key=lambda one: one[0] or 0)
-    return ", ".join(f"{status or 'none'}: {number}" for status, number in ordered)
 
 
 def _places(places: list[tuple[Place, PlaceCount]], *, values: bool) -> Table:

@@ -16,7 +16,13 @@ OTHERS: Final = "(others)"
 """Stands for the services and instrumentation scopes beyond the most that are kept."""
 
 EndpointKey = tuple[str | None, Template]
-"""Method, path."""
+"""Method, path. A gRPC call has the method `GRPC`, and as its path service and method."""
+GRPC: Final = "grpc"
+Status = int | str | None
+"""An HTTP status code, or the name of a gRPC status."""
+
+
+_SUCCESS: Final[frozenset[Status]] = frozenset((*range(200, 300), "OK"))
 
 
 @dataclass(slots=True)
@@ -55,7 +61,7 @@ class EndpointCount:
     """One endpoint."""
 
     requests: int = 0
-    statuses: Counter[int | None] = field(default_factory=Counter)
+    statuses: Counter[Status] = field(default_factory=Counter)
     services: Counter[str] = field(default_factory=Counter)
     usable: Counter[Place] = field(default_factory=Counter)
     """Place -> requests of this endpoint whose user could be taken from there."""
@@ -76,7 +82,11 @@ class EndpointCount:
     @property
     def billable(self) -> int:
         """Requests that the rule `2xx` bills."""
-        return sum(count for status, count in self.statuses.items() if status is not None and 200 <= status < 300)
+        return sum(count for status, count in self.statuses.items() if status in _SUCCESS)
+
+    def statuses_in_order(self) -> list[tuple[Status, int]]:
+        """How many requests have each status; those without one come first."""
+        return sorted(self.statuses.items(), key=lambda one: (one[0] is not None, str(one[0])))
 
 
 @dataclass(slots=True)
@@ -91,7 +101,7 @@ class Findings:
     nested: int = 0
     """SERVER spans that are the inner ones of a request."""
     no_http: int = 0
-    """SERVER spans that are no HTTP requests, such as gRPC calls."""
+    """SERVER spans that are neither HTTP requests nor gRPC calls that say their method."""
     without_path: int = 0
     """Requests with neither path nor route."""
     not_found: int = 0

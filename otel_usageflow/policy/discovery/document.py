@@ -42,13 +42,14 @@ def as_json(found: Findings, *, values: bool) -> dict[str, Any]:
 
 
 def _endpoint(key: EndpointKey, count: EndpointCount, kind: EndpointKind) -> dict[str, Any]:
-    statuses = sorted(count.statuses.items(), key=lambda one: one[0] or 0)
     return {
         "method": key[0],
         "path": written(key[1]),
         "kind": kind.value,
         "requests": count.requests,
-        "statuses": {"none" if status is None else str(status): number for status, number in statuses},
+        "statuses": {
+            "none" if status is None else str(status): number for status, number in count.statuses_in_order()
+        },
         "services": dict(sorted(count.services.items())),
     }
 

@@ -12,6 +12,7 @@ from otel_usageflow.policy import http
 from otel_usageflow.policy.discovery.naming import is_common_header, is_standard, names_key, names_user
 from otel_usageflow.policy.discovery.template import PEOPLE, Template, identifies, parameter_names
 from otel_usageflow.policy.endpoint import Part
+from otel_usageflow.policy.grpc import METADATA
 from otel_usageflow.policy.sources.body import BODY_ATTRIBUTE
 from otel_usageflow.policy.sources.header import PREFIX, TOKEN
 from otel_usageflow.policy.text import PLACEHOLDERS, is_user, one_text
@@ -19,6 +20,8 @@ from otel_usageflow.policy.text import PLACEHOLDERS, is_user, one_text
 LONGEST_BODY: Final = 65_536
 _MANY: Final = 64
 """Names that are taken from one query, cookie header, body or token."""
+HEADERS: Final = (PREFIX, *METADATA)
+"""What the names of attributes with headers, and with the metadata of gRPC calls, begin with."""
 _MOST_USES: Final = 10_000
 """Attribute names whose meaning is remembered."""
 _MOST_PLACES: Final = 256
@@ -111,8 +114,8 @@ def fact(values: Iterable[Value]) -> Fact:
 def _use(name: str) -> _Use | None:
     if len(name) > _LONGEST_NAME:
         return None
-    if name.startswith(PREFIX):
-        header = name.removeprefix(PREFIX).lower().replace("_", "-")
+    if prefix := next((one for one in HEADERS if name.startswith(one)), ""):
+        header = name.removeprefix(prefix).lower().replace("_", "-")
         return _Use("header", header) if TOKEN.fullmatch(header) and not is_common_header(header) else None
     if name == BODY_ATTRIBUTE:
         return _Use("body", "")

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from otel_usageflow.policy.discovery.count import EndpointCount, EndpointKey
+from otel_usageflow.policy.discovery.count import GRPC, EndpointCount, EndpointKey
 from otel_usageflow.policy.discovery.template import is_static
 from otel_usageflow.policy.endpoint import Part
 
@@ -45,6 +45,8 @@ def kind_of(key: EndpointKey, count: EndpointCount) -> EndpointKind:
     """Judge by method, words and statuses."""
     method, template = key
     words = [segment.text.lower() for segment in template if segment.part is Part.LITERAL]
+    if method == GRPC and words[0].startswith("grpc.health."):
+        return EndpointKind.HEALTH
     if method in {"OPTIONS", "HEAD"}:
         return EndpointKind(method.lower())
     if method == "GET" and len(template) <= 2 and _HEALTH.intersection(words):

@@ -25,7 +25,8 @@ def remarks(found: Findings) -> Iterator[Remark]:
         return
     if not found.requests:
         yield Remark(
-            "no_requests", "No span is an HTTP request: that takes kind SERVER and an http.* or url.* attribute."
+            "no_requests",
+            "No span is a request: that takes kind SERVER, and an http.* or url.* attribute or rpc.system: grpc.",
         )
     else:
         yield from _missing(found)
@@ -129,7 +130,10 @@ def _missing(found: Findings) -> Iterator[Remark]:
 
 def _rest(found: Findings) -> Iterator[Remark]:
     if found.no_http:
-        yield Remark("no_http", f"{found.no_http} SERVER spans are no HTTP requests (gRPC, for example).")
+        yield Remark(
+            "no_http",
+            f"{found.no_http} SERVER spans are neither HTTP requests nor gRPC calls that say their method.",
+        )
     if found.malformed:
         yield Remark("malformed", f"{found.malformed} SERVER spans have no valid ids, and cannot be billed.")
     if found.without_path:

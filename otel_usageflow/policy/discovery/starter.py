@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from otel_usageflow.policy.config import PolicyConfig
 from otel_usageflow.policy.discovery.choice import choose, source_of
-from otel_usageflow.policy.discovery.count import OTHERS, EndpointCount, EndpointKey, Findings, PlaceCount
+from otel_usageflow.policy.discovery.count import GRPC, OTHERS, EndpointCount, EndpointKey, Findings, PlaceCount
 from otel_usageflow.policy.discovery.facts import Place
 from otel_usageflow.policy.discovery.kind import REASONS, EndpointKind, kind_of
 from otel_usageflow.policy.discovery.remarks import CAPTURING, excluded_scopes, remarks, requests
@@ -101,8 +101,10 @@ _EXAMPLE: Final = """\
 
 
 def endpoint_text(key: EndpointKey) -> str:
-    """`METHOD /path` as a policy has it."""
+    """`METHOD /path` or `grpc SERVICE/METHOD` as a policy has it."""
     method, template = key
+    if method == GRPC:
+        return f"{GRPC} {written(template).removeprefix('/')}"
     return f"{method or '*'} {written(template)}"
 
 

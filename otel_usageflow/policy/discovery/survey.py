@@ -5,7 +5,6 @@ wait for their parent. A SERVER span whose SDK does not flag its parent is the i
 a SERVER span of the same service within so many of them; it is counted when that is decided.
 """
 
-import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from otel_usageflow.model.spans import (
     has_valid_ids,
     parent_of,
 )
-from otel_usageflow.policy import arriving, http
+from otel_usageflow.policy import arriving
 from otel_usageflow.policy.discovery import template as templates
+from otel_usageflow.policy.discovery.asked import KEYS, Asked, asked
 from otel_usageflow.policy.discovery.count import OTHERS, Findings, PlaceCount
 from otel_usageflow.policy.discovery.doubles import Doubles, Report
 from otel_usageflow.policy.discovery.endpoints import Endpoints
-from otel_usageflow.policy.discovery.facts import Fact, Facts, Place, of_path
-from otel_usageflow.policy.sources.header import PREFIX
+from otel_usageflow.policy.discovery.facts import HEADERS, Fact, Facts, Place, of_path
 from otel_usageflow.policy.text import MAX_USER_LENGTH, plain_text
 from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, Span
 
@@ -42,8 +41,6 @@ MOST_NAMES: Final = 200
 """Services, and instrumentation scopes; those beyond are `OTHERS`."""
 LONGEST_NAME: Final = 200
 """Characters of their names; longer ones are `OTHERS`."""
-_METHOD: Final = re.compile(r"[A-Z-]{1,20}")
-_KEYS: Final = http.BASE_KEYS | http.QUERY_KEYS
 _SERVICE: Final = Wanted({"service.name"})
 
 
@@ -51,15 +48,11 @@ _SERVICE: Final = Wanted({"service.name"})
 class _Seen:
     """One request, with all that is counted of it."""
 
-    method: str | None
-    template: templates.Template | None
-    routed: bool
-    status: int | None
+    asked: Asked
+    """Its path only as far as it can hold a user."""
     trace_id: bytes
     where: int
     report: Report
-    path: tuple[str, ...]
-    """Its decoded segments, as far as they can hold a user."""
     facts: dict[Place, Fact]
     """But for those in the path: what is a parameter there may turn out later."""
 
@@ -81,7 +74,7 @@ class Survey:
     def __init__(self, *, values: bool = False, widest: int = templates.WIDEST) -> None:
         self._values = values
         self._found = Findings()
-        self._wanted = Wanted(_KEYS)
+        self._wanted = Wanted(KEYS)
         self._facts = Facts()
         self._endpoints = Endpoints(widest)
         self._doubles = Doubles()
@@ -179,26 +172,18 @@ class Survey:
 
     def _seen(self, span: Span, resource: _Resource, scope: str) -> _Seen | None:
         found = self._wanted.find(span.attributes)
-        if not http.is_http(found):
+        request = asked(found, scope)
+        if request is None:
             return None
-        path = http.segments(found, scope)
-        route = http.route(found)
-        template = templates.of_request(path, route)
-        method = http.method(found)
-        if method is not None and not _METHOD.fullmatch(method):
-            method = None  # whoever sent it made it up
         facts = self._facts.of_request(span.attributes, found, scope)
         if not self._found.headers:
-            self._found.headers = any(name_of(raw).startswith(PREFIX) for raw in span.attributes)
+            self._found.headers = any(name_of(raw).startswith(HEADERS) for raw in span.attributes)
+        path = request.path
         return _Seen(
-            method,
-            template,
-            templates.by_route(path, route),
-            http.status(found),
+            request._replace(path=_bounded(path or ())),
             span.trace_id,
-            hash((method, None if path is None else tuple(path))),
+            hash((request.method, request.template if path is None else tuple(path))),
             Report(resource.service, scope, span.start_time_unix_nano, ended_ns(span)),
-            _bounded(path or ()),
             {**resource.facts, **facts},
         )
 
@@ -207,23 +192,24 @@ class Survey:
         found.requests += 1
         found.scopes[seen.report.service, seen.report.scope] += 1
         crossed = self._doubles.add(seen.trace_id, seen.where, seen.report)
-        if seen.template is None:
+        request = seen.asked
+        if request.template is None:
             found.without_path += 1
             self._places(seen.facts)
             return
-        lost = seen.status == 404 and not seen.routed
-        template, endpoint = self._endpoints.find(seen.method, seen.template, routed=seen.routed, lost=lost)
-        facts = {**seen.facts, **of_path(seen.path, template)}
+        lost = request.status == 404 and not request.routed
+        template, endpoint = self._endpoints.find(request.method, request.template, routed=request.routed, lost=lost)
+        facts = {**seen.facts, **of_path(request.path or (), template)}
         self._places(facts)
         if endpoint is None:
             return
         endpoint.requests += 1
-        endpoint.statuses[seen.status] += 1
+        endpoint.statuses[request.status] += 1
         endpoint.services[seen.report.service] += 1
         endpoint.usable.update(
             place for place, fact in facts.items() if fact.text is not None and place in found.places
         )
-        endpoint.of_framework |= seen.routed
+        endpoint.of_framework |= request.routed
         if crossed is not None:
             endpoint.shared |= {crossed, seen.report.service}
 
