@@ -1,4 +1,4 @@
-"""A header as the request's identity: in the ledger, charges with one id are one charge, in whatever order they come."""
+"""A header as the identity of requests: in the ledger, charges with one id are one, in whatever order they come."""
 
 import hashlib
 import time
