@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import traces
 from billing import CHAT, batch, record
 from ledgers import Book, book
 from looking_back import rows
@@ -15,7 +16,7 @@ from quarantine_command import nothing_is_wrong, quarantine
 from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.explanation import ExplainedUsage
 from otel_usageflow.model.outcome import Accepted
-from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
+from otel_usageflow.model.usage import Reason, TraceRequest, TraceSpan, UnflaggedSpan, UsageBatch, UsageRecord
 
 NOON = 1_700_000_000 - 1_700_000_000 % 60
 LATER = NOON + 3_600.0
@@ -224,3 +225,36 @@ async def test_only_the_digest_is_kept(tmp_path: Path) -> None:
     async with book(tmp_path) as open_book:
         await open_book.commit(batch(identified("a-very-secret-id")), NOON)
     assert b"a-very-secret-id" not in (tmp_path / "ledger.db").read_bytes()
+
+
+def _summed(
+    number: int, request: str, user: str | None, tokens: int | None, at: int
+) -> list[TraceSpan | TraceRequest]:
+    """A request whose tokens are summed over its trace, with an id; without tokens its quantity is no number."""
+    trace = number.to_bytes(16, "big")
+    one = traces.request(1, user=user, trace=trace, ended_ns=at * 10**9)
+    digest = hashlib.sha256(request.encode()).digest()[:16]
+    entry = traces.span(1, 90, entry=True, trace=trace, ended_ns=at * 10**9)
+    child = traces.span(2, 1, tokens=tokens, trace=trace, ended_ns=at * 10**9)
+    return [entry, child, one._replace(record=one.record._replace(request_id=digest))]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+async def test_requests_that_are_summed_over_their_trace(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """A proxy without a user, a sidecar without tokens and the application with both are one request."""
+    now = traces.NOW
+    told = [
+        _summed(1, "r1", None, None, now),
+        _summed(2, "r1", "acme", None, now),
+        _summed(3, "r1", "acme", 7, now + 1),
+    ]
+    async with book(tmp_path) as open_book:
+        open_book.meters["", traces.TERMS.event_name] = open_book.meters["", "api_request"]
+        await open_book.list_customers({"acme": "cus_1"})
+        for index in order:
+            await open_book.commit(traces.trace_batch(*told[index]), now + 2)
+            await traces.settle_traces(open_book, now + 2 + 60 * (index == order[0]))
+        await traces.settle_traces(open_book, now + 120)
+        assert await bill(open_book, now + 200) == 7
+        assert list(open_book.standings()) == [("acme", "billed", None)]
+    nothing_is_wrong(tmp_path)
