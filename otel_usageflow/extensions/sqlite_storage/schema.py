@@ -194,7 +194,8 @@ CREATE TABLE cursors (
 );
 """
 
-_V2 = """
+_V2 = (
+    """
 ALTER TABLE ledger ADD COLUMN pruned_to INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE ledger ADD COLUMN copied_seq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE ledger ADD COLUMN copied_at REAL NOT NULL DEFAULT 0;
@@ -380,7 +381,9 @@ CREATE TABLE left_windows (
   PRIMARY KEY (at_ns, series_id, seq)
 ) WITHOUT ROWID;
 CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) WHERE state = 3;
-""" + TRACE_TABLES
+"""
+    + TRACE_TABLES
+)
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2)
 """Script number n takes a ledger from version n to n + 1."""
