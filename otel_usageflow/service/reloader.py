@@ -75,6 +75,8 @@ class Reloader:
         Raises:
             HalfApplied: the service has to stop.
         """
+        if self._watch:
+            _log.info("watching", files=list(self._sources.files))
         while True:
             await self._reload(await self._reason())
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from otel_usageflow.config.model import Config, Configured
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.errors import ConfigErrors, HalfApplied, StartError, Unavailable
 from otel_usageflow.model.usage import Terms, UsageBatch
+from otel_usageflow.service.reloader import Reloader
+from otel_usageflow.service.run import serve
 from otel_usageflow.service.service import Service
+from otel_usageflow.service.sources import Sources
 
 TWO = {"traces": (["in"], "first", ["out"]), "traces/b": (["in"], "second", ["out"])}
 OTHER_TERMS = Terms("other", "others", "account_id")
@@ -217,3 +221,53 @@ async def test_nothing_to_do() -> None:
         await service.stop()
     assert logs == []
     assert not [event for event in story.events if "prepared" in event or "recorded" in event]
+
+
+class Serving:
+    """A service that reloads, in the background of a test."""
+
+    def __init__(self, story: Story, file: Path, **parts: type[Part]) -> None:
+        of = config(story, TWO, **{"disk": Disk, "first": Changing, "second": Changing, "out": Learning, **parts})
+        self.service = Service(of)
+        sources = Sources([str(file)], lambda: other(of, "first", "second"))
+        self.reloader = Reloader(sources, self.service.reload, self.service.reloads, sources.state(), watch=False)
+        self.stopping = asyncio.Event()
+        self.task = asyncio.create_task(serve(self.service, self.stopping, reloader=self.reloader))
+
+
+async def test_a_stop_does_not_wait_for_a_reload(tmp_path: Path) -> None:
+    """What was being prepared is let go of, and the components are left as always."""
+    waits = asyncio.Event()
+
+    class Slow(Changing):
+        async def prepare(self, settings: Settings) -> Change:
+            waits.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    story = Story()
+    serving = Serving(story, tmp_path / "file", second=Slow)
+    serving.reloader.ask()
+    await waits.wait()
+    serving.stopping.set()
+    async with asyncio.timeout(5):
+        await serving.task
+    assert story.events[-7:] == ["first discarded", "-in", "-out", "-second", "-first", "-lamp", "-disk"]
+
+
+async def test_half_a_change_stops_the_service(tmp_path: Path) -> None:
+    """In order, and with an error, so that it is started anew."""
+
+    class Broken(Changing):
+        async def prepare(self, settings: Settings) -> Change:
+            def apply() -> None:
+                raise IndexError
+
+            return Change(apply)
+
+    story = Story()
+    serving = Serving(story, tmp_path / "file", second=Broken)
+    serving.reloader.ask()
+    with pytest.raises(HalfApplied):
+        await serving.task
+    assert story.events[-6:] == ["-in", "-out", "-second", "-first", "-lamp", "-disk"]

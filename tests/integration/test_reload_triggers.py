@@ -43,6 +43,7 @@ class Desk:
         self.free.set()
         names = [str(file) for file in files]
         self.loads = 0
+        self.watch = watch
         self.sources = Sources(names, self._load)
         self.record = ReloadRecord(lambda: 0.0)
         self.reloader = Reloader(
@@ -78,6 +79,9 @@ class Desk:
 async def at_work(desk: Desk) -> AsyncIterator[list[dict[str, object]]]:
     with capture_logs() as logs:
         task = asyncio.create_task(desk.reloader.run())
+        await asyncio.sleep(0)
+        assert [line["event"] for line in logs] == (["watching"] if desk.watch else [])
+        logs.clear()
         try:
             yield logs  # type: ignore[misc]
         finally:
