@@ -14,7 +14,7 @@ from traces import span as trace_span
 from otel_usageflow.extensions.sqlite_storage.proof import seal
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.model.outcome import Accepted, Refused, Retry
-from otel_usageflow.model.usage import Reason
+from otel_usageflow.model.usage import Reason, UsageRecord
 
 NOON = 1_700_000_000 - 1_700_000_000 % 60
 LATER = 2_000_000_000.0
@@ -56,6 +56,7 @@ async def fill(directory: Path, *, users: int = 20, events: int = 3) -> None:
         await open_book.freeze(NOON + 1_000)
         await open_book.commit(batch(*(record(user, at=NOON + 2_000) for user in everybody)), NOON)
         await _traces(open_book)
+        await open_book.commit(batch(*(_identified(n) for n in range(30))), NOON + 2_000)
         await open_book.storage.note_configuration({"processors": {}, "exporters": {}})
         await open_book.storage._writer.run(_seal, weight=0)
         await open_book.storage.upkeep.index()
@@ -76,6 +77,15 @@ async def _traces(open_book: Book) -> None:
     late = trace_span(3, 1, tokens=7, trace=(9_001).to_bytes(16, "big"), ended_ns=moment * 10**9)
     await open_book.commit(trace_batch(late), moment + 10)
     await settle_traces(open_book, moment + 15)
+
+
+def _identified(number: int) -> UsageRecord:
+    """One of three spans of a request: two with a user, one without."""
+    user = None if number % 3 == 0 else "user-1"
+    reason = Reason.NO_USER if user is None else None
+    return record(user, at=NOON + 2_000 + number, reason=reason)._replace(
+        request_id=(number // 3).to_bytes(16, "big")
+    )
 
 
 def _long(turn: int) -> int:

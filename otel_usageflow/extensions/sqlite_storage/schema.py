@@ -371,7 +371,8 @@ CREATE TABLE request_ids (
   key BLOB PRIMARY KEY,
   request BLOB NOT NULL,
   same_as BLOB,
-  quantity
+  quantity,
+  check_sum INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX charges_of_request ON request_ids (request);
 CREATE TABLE left_windows (

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
@@ -72,6 +73,11 @@ class _Member:
 def request_of(meter_id: int, request_id: bytes) -> bytes:
     """What `request_ids` calls a request under a meter."""
     return meter_id.to_bytes(4, "big") + request_id
+
+
+def check_sum(*values: bytes | int | str | None) -> int:
+    """Of a line, as it is stored, so that `ledger verify` finds one that was altered."""
+    return crc32(repr(values).encode(errors="surrogateescape"))
 
 
 def settle(
@@ -192,10 +198,7 @@ def _enter(
         _note_stray(connection, arrival.key)
         trace_index.outdate(connection, [arrival.key])
         _resolve(connection, arrival.key, now)
-    connection.execute(
-        "INSERT OR REPLACE INTO request_ids VALUES (?, ?, ?, ?)",
-        (arrival.key, arrival.request, counts_for_it, quantity),
-    )
+    _write(connection, arrival.key, arrival.request, counts_for_it, quantity)
 
 
 def _leave(
@@ -210,12 +213,15 @@ def _leave(
     _note_stray(connection, key)
     trace_index.outdate(connection, [key])
     _resolve(connection, key, now)
-    connection.execute(
-        "UPDATE request_ids SET same_as = ? WHERE request = ? AND same_as = ?", (counts_for_it, request, key)
-    )
-    connection.execute(
-        "UPDATE request_ids SET same_as = ?, quantity = ? WHERE key = ?", (counts_for_it, member.quantity, key)
-    )
+    followers = connection.execute(
+        "SELECT key, quantity FROM request_ids WHERE request = ? AND same_as = ?", (request, key)
+    ).fetchall()
+    for follower, quantity in [*followers, (key, member.quantity)]:
+        _write(connection, follower, request, counts_for_it, quantity)
+
+
+def _write(connection: sqlite3.Connection, *line: bytes | int | str | None) -> None:
+    connection.execute("INSERT OR REPLACE INTO request_ids VALUES (?, ?, ?, ?, ?)", (*line, check_sum(*line)))
 
 
 def _note_stray(connection: sqlite3.Connection, key: bytes) -> None:

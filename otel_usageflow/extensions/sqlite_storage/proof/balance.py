@@ -248,8 +248,6 @@ _NAMED = {
     "WHERE account_id NOT IN (SELECT account_id FROM accounts)",
     "requests that are billed and in quarantine, too": "SELECT count(*) FROM quarantine q JOIN records r USING (key) "
     "WHERE q.resolved_at IS NULL",
-    "requests that count, and are called the same as another": "SELECT count(*) FROM request_ids i "
-    "JOIN records r USING (key) WHERE i.same_as IS NOT NULL AND r.quantity IS NOT NULL",
     "meter events whose attempts contradict each other": "SELECT count(*) FROM meter_events "
     "WHERE (attempts = 0) != (first_attempt_at IS NULL) OR uncertain NOT IN (0, 1) OR duplicate NOT IN (0, 1)",
     "records whose moment is not found by their key": "SELECT count(*) FROM stray_records s "

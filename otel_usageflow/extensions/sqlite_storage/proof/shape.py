@@ -17,7 +17,6 @@ _TABLES = (
     "meter_events",
     "answers",
     "adjustments",
-    "request_ids",
     "traces",
     "trace_spans",
     "trace_requests",

@@ -14,6 +14,7 @@ from otel_usageflow.extensions.sqlite_storage.damage import recovery
 from otel_usageflow.extensions.sqlite_storage.migration import migrate
 from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
 from otel_usageflow.extensions.sqlite_storage.proof.balance import check_conservation
+from otel_usageflow.extensions.sqlite_storage.proof.request_checks import check_request_ids
 from otel_usageflow.extensions.sqlite_storage.proof.shape import check_shape
 from otel_usageflow.extensions.sqlite_storage.proof.totals import check_totals
 from otel_usageflow.extensions.sqlite_storage.proof.trace_checks import check_traces
@@ -43,6 +44,7 @@ def verify(connection: sqlite3.Connection, path: Path, expect: Head | None, prog
         ("audit", lambda: _check_audit(connection, found, expect, progress)),
         ("seals", lambda: _check_seals(connection, found, progress)),
         ("conservation", lambda: check_conservation(connection, found, progress)),
+        ("request ids", lambda: check_request_ids(connection, found, progress)),
         ("traces", lambda: check_traces(connection, found, progress)),
         ("totals", lambda: check_totals(connection, found, progress)),
     )
