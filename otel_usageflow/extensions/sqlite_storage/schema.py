@@ -29,7 +29,7 @@ Where what lives, and why:
   A row of `trace_slices` with fewer than 0 records is being made.
 - `books`, `traces` and `trace_*` but for the index: see `trace_schema.py`.
 - `request_ids`: charges that carry the id of a request, and which of them counts (`flow/request_ids.py`).
-- `left_windows`: where a charge was once counted that was taken back and then filed anew, in another commit, with which
+- `left_windows`: where a charge was once counted that was taken back and then filed anew, in another commit, by which
   the range of commits of that window still begins or ends.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
