@@ -143,7 +143,7 @@ def _policy(key: EndpointKey, count: EndpointCount, found: Findings, names: set[
 
 def _requests(count: EndpointCount) -> str:
     services = ", ".join(_plain(service) or "(no service.name)" for service in sorted(count.services))
-    return f"{requests(count.requests)}, {count.billable} of them 2xx, of {services}"
+    return f"{requests(count.requests)}, {count.billable} of them successful, of {services}"
 
 
 def _told(place: Place, number: int, count: EndpointCount, total: PlaceCount | None) -> str:
