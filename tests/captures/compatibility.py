@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from columns import COLUMNS, NO_POLICY, anchor, cells, lettered, remedies
+from columns import COLUMNS, NO_POLICY, cells, lettered, remedies
 from environments import ENVIRONMENTS
 from live import run
 from oracle import bill
@@ -94,9 +94,7 @@ def _sections(used: Iterable[str]) -> list[str]:
     told = sections()
     letters = lettered()
     return [
-        f'<a id="{anchor(heading)}"></a>\n\n### {letters[heading]}. {heading}\n\n{told[heading]}'
-        for heading in letters
-        if heading in set(used)
+        f"### {heading}\n\n**{letters[heading]}**: {told[heading]}" for heading in letters if heading in set(used)
     ]
 
 
