@@ -88,7 +88,8 @@ def by_trace_ids(service: str, seen: Arrivals, begun: Kept | None, continued: Ke
     if continued is not None and not (said and continued.rule == CONSISTENT):
         text = (
             f"requests of {service or _UNNAMED} that continue the traces of callers look sampled at about "
-            f"{percent(continued.share)}: {_why(continued)}; callers decide by what they send as traceparent"
+            f"{percent(continued.share)}: {_why(continued)}; callers decide that with their traceparent, unless they "
+            "send one only with what they sample"
         )
         yield Finding(service, Evidence.CALLERS, continued.share, text, REMEDY)
 
