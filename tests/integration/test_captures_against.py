@@ -12,16 +12,19 @@ from outside import command
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 FILES = sorted([*CAPTURES.glob("*.pb"), *CAPTURES.glob("*.jsonl")])
-BILLED = [file for file in FILES if file.stem != "fastapi-native"]
-"""The policies leave the scope of that capture out."""
+NOBODY = {"fastapi-native", "fastapi-with-remedies-native", "otelhttp-current"}
+"""The policies leave the scope of these captures out, or their spans have no headers."""
+BILLED = [file for file in FILES if file.stem not in NOBODY]
 POLICIES = CAPTURES / "policies.yaml"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_policies_that_are_only_moved_bill_the_same(file: Path, tmp_path: Path) -> None:
-    """The same policies in the opposite order, none of which takes another's requests: one line, status 0."""
+    """The same policies in the opposite order, but for one that takes another's requests: one line, status 0."""
     tree = yaml.safe_load(POLICIES.read_text())
-    tree["processors"]["usage_policy"]["policies"].reverse()
+    policies = tree["processors"]["usage_policy"]["policies"]
+    policies.sort(key=lambda policy: policy["name"] == "lines")  # last, and so, turned round, still before `lookup`
+    policies.reverse()
     moved = tmp_path / "moved.yaml"
     moved.write_text(yaml.safe_dump(tree))
     result = command("preview", "--config", moved, "--against", POLICIES, "--input", file)
