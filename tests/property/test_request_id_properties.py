@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from billing import CHAT, batch, record
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ledgers import Book, book
 from quarantine_command import nothing_is_wrong
@@ -113,6 +113,7 @@ def test_order_and_batches_do_not_change_the_bill(spans: list[tuple[Any, ...]], 
         st.tuples(st.sampled_from(["commit", "commit", "send", "refile"]), st.integers(0, 20)), max_size=20
     ),
 )
+@example(spans=[("r", "acme", 0, 1), ("r", "acme", 0, 1)], steps=[("commit", 1), ("refile", 0), ("refile", 0)])
 def test_a_request_is_billed_once_whatever_happens(
     spans: list[tuple[Any, ...]], steps: list[tuple[str, int]]
 ) -> None:

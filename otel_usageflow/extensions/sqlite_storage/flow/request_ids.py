@@ -29,6 +29,8 @@ SAME_REQUEST = "same request"
 TakeBack = Callable[[bytes], bool]
 """Undoes a charge that is not in a meter event yet; False if it is."""
 
+_ANY = "SELECT 1 FROM request_ids WHERE request = ? LIMIT 1"
+_WRITE = "INSERT OR REPLACE INTO request_ids VALUES (?, ?, ?, ?, ?)"
 # Those that count, or wait in quarantine. A line of which neither table has anything was pruned in part.
 _COUNTING = """
 SELECT i.key, s.user, coalesce(r.at_ns, q.at_ns), r.quantity, r.key IS NOT NULL, q.quantity
@@ -44,6 +46,13 @@ FROM request_ids i JOIN records r ON r.key = i.key JOIN origins o USING (origin_
 JOIN meters m USING (meter_id) JOIN accounts a USING (account_id)
 LEFT JOIN quarantine q ON q.key = i.key
 WHERE i.request = ? AND i.same_as = ?
+"""
+
+
+# Charges that once went the other way, and gave way there to the one that comes now.
+_COMES_BACK = """
+SELECT i.key, b.quantity FROM request_ids i JOIN refiled f ON f.key = i.key JOIN request_ids b ON b.key = f.became
+WHERE i.request = ? AND i.same_as IS NULL AND i.key != ? AND b.same_as = ?
 """
 
 
@@ -91,7 +100,11 @@ def settle(
     for arrival in arrivals:
         groups[arrival.request].append(arrival)
     gone: set[bytes] = set()
+    alone: list[tuple[bytes, bytes]] = []
     for request, came in groups.items():
+        if len(came) == 1 and connection.execute(_ANY, (request,)).fetchone() is None:
+            alone.append((came[0].key, request))  # by far the most frequent
+            continue
         members = _members(connection, request, came)
         verdict = _verdict(members, take_back)
         for key, member in members.items():
@@ -102,6 +115,7 @@ def settle(
                     gone.add(key)
             elif counts_for_it is not None:
                 _leave(connection, request, key, member, counts_for_it, now)
+    connection.executemany(_WRITE, [(*line, None, None, check_sum(*line, None, None)) for line in alone])
     return gone
 
 
@@ -125,6 +139,10 @@ def refile(
     if row is None:
         return True
     moved = arrival._replace(request=arrival.key[28:] + row[0][4:])
+    if same_as(connection, moved.key) is not None:
+        _remove(connection, moved.key)  # it gave way there to what comes back with it
+    for key, quantity in connection.execute(_COMES_BACK, (moved.request, moved.key, old)).fetchall():
+        _write(connection, key, moved.request, moved.key, quantity)
     return moved.key not in settle(connection, [moved], seq, now, take_back)
 
 
@@ -221,7 +239,7 @@ def _leave(
 
 
 def _write(connection: sqlite3.Connection, *line: bytes | int | str | None) -> None:
-    connection.execute("INSERT OR REPLACE INTO request_ids VALUES (?, ?, ?, ?, ?)", (*line, check_sum(*line)))
+    connection.execute(_WRITE, (*line, check_sum(*line)))
 
 
 def _note_stray(connection: sqlite3.Connection, key: bytes) -> None:
