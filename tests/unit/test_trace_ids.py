@@ -22,7 +22,8 @@ def python(trace_id: bytes, ratio: float) -> bool:
 # The others are built from the samplers' sources (opentelemetry-go sdk/trace/sampling.go, opentelemetry-java
 # TraceIdRatioBasedSampler.java, opentelemetry-js TraceIdRatioBasedSampler.ts, opentelemetry-dotnet
 # TraceIdRatioBasedSampler.cs, opentelemetry-cpp trace_id_ratio.cc, opentelemetry-php TraceIdRatioBasedSampler.php,
-# opentelemetry-ruby trace_id_ratio_based.rb, opentelemetry-erlang otel_sampler_trace_id_ratio_based.erl), not run.
+# opentelemetry-ruby trace_id_ratio_based.rb, opentelemetry-erlang otel_sampler_trace_id_ratio_based.erl), not run;
+# tests/interop/test_interop_samplers.py runs those of JavaScript and Java.
 
 
 def go(trace_id: bytes, ratio: float) -> bool:
