@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from grpc import ssl_channel_credentials
 from listening import ANYWHERE, COMMAND, grpc_exporter, http_exporter, listening, send
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from outside import command
+from tls_pair import make_pair
 
 HEADER = "http.request.header."
 REQUESTS = [
@@ -106,6 +109,32 @@ async def test_a_configuration_says_where_to_listen_and_who_may_send(tmp_path: P
         status, out, err = await live.end(signal.SIGINT)
     assert (status, err, json.loads(out)["requests"]) == (0, "", 2)
     assert names(tmp_path) == ["usageflow.yaml"]
+
+
+async def test_it_speaks_tls_where_the_configuration_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the certificate of the receivers, for both transports; without TLS nobody gets in."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)  # they would come before what the exporter is given
+    pair = make_pair(tmp_path)
+    tls = f'tls: {{cert_file: "{pair.cert}", key_file: "{pair.key}"}}'
+    file = bearer_config(tmp_path)
+    file.write_text(file.read_text().replace("auth: {authenticator: bearertokenauth}", tls))
+    environment = {**os.environ, "TEST_TOKEN": "sesame"}
+    async with listening("--config", file, "--format", "json", where=(), environment=environment) as live:
+        ports = {protocol: live.address(protocol).rpartition(":")[2] for protocol in SENDERS}
+        credentials = ssl_channel_credentials(pair.cert.read_bytes())
+        over_grpc = grpc_exporter(f"localhost:{ports['grpc']}", insecure=False, credentials=credentials)
+        over_http = HttpExporter(
+            endpoint=f"https://localhost:{ports['http']}/v1/traces", certificate_file=str(pair.cert)
+        )
+        for exporter in (over_grpc, over_http):
+            await asyncio.to_thread(send, exporter, REQUESTS[0])
+        reader, writer = await asyncio.open_connection("localhost", int(ports["http"]))
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert not (await reader.read()).startswith(b"HTTP")
+        writer.close()
+        status, out, err = await live.end(signal.SIGINT)
+    assert (status, err, json.loads(out)["requests"]) == (0, "", 2)
 
 
 def test_a_token_that_is_missing_is_told(tmp_path: Path) -> None:
