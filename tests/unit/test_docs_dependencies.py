@@ -13,6 +13,7 @@ SECTIONS = (
     "The extra `demo`",
     "The extra `parquet`",
     "The extra `sdk`",
+    "For fuzzing",
     "For development",
 )
 
@@ -23,14 +24,21 @@ def name(requirement: str) -> str:
 
 
 def declared(section: str) -> set[str]:
-    """What pyproject.toml and requirements/dev.in say."""
+    """What pyproject.toml and the .in files of requirements/ say."""
     if section == SECTIONS[0]:
         lines = PROJECT["dependencies"]
     elif section.startswith("The extra"):
         lines = PROJECT["optional-dependencies"][section.split("`")[1]]
+    elif section == "For fuzzing":
+        lines = [line for line in asked("fuzz") if line not in asked("dev")]
     else:
-        lines = [line for line in (ROOT / "requirements" / "dev.in").read_text().splitlines() if line[:1].isalpha()]
+        lines = asked("dev")
     return {name(line) for line in lines}
+
+
+def asked(lock: str) -> list[str]:
+    """The requirements of a .in file."""
+    return [line for line in (ROOT / "requirements" / f"{lock}.in").read_text().splitlines() if line[:1].isalpha()]
 
 
 def explained(section: str) -> set[str]:
