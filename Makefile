@@ -51,7 +51,7 @@ proto: .venv-proto/.done ## generate otel_usageflow/proto from proto/
 		proto/otel_usageflow/proto/spans/v1/spans.proto \
 		proto/otel_usageflow/proto/expressions/v1/expressions.proto
 
-captures: | .venv/bin/python ## record the spans of tests/captures again; needs Node 20 with npm
+captures: | .venv/bin/python ## record the spans of tests/captures again; needs Node, Go and Java
 	$(PYTHON) tests/captures/record.py $(ARGS)
 
 compatibility: .venv/.dev ## run every instrumentation there is and write docs/compatibility.md; needs Node, Go and Java
