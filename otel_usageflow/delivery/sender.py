@@ -49,8 +49,8 @@ _TAKE_UP = 1.0
 """Seconds between two looks for events that somebody made or released."""
 _SETTLE_PAUSE = 0.25
 """Seconds between two looks at requests whose wait for spans of their trace is over."""
-_SETTLE_REST = 4
-"""Times the length of such a look that is rested after it: huge traces take a fifth of the ledger's time at most."""
+_SETTLE_REST = 1
+"""Times the length of such a look that is rested after it: huge traces take half of the ledger's time at most."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
 

@@ -128,20 +128,15 @@ def parts(connection: sqlite3.Connection, trace_no: int) -> list[PartRow]:
     ]
 
 
-def write_parts(connection: sqlite3.Connection, trace_no: int, rows: Iterable[PartRow]) -> None:
-    """Write down what counts; a span of which something counted already keeps that."""
-    for row in rows:
-        place = (trace_no, row.meter_id, row.span_id)
-        before = connection.execute(
-            "SELECT key, names FROM trace_parts WHERE trace_no = ? AND meter_id = ? AND span_id = ?", place
-        ).fetchone()
-        key, names = (
-            (row.key, row.names) if before is None else (row.key or before[0], {*row.names, *json.loads(before[1])})
-        )
-        values = (*place, row.request, key, json.dumps(sorted(names)))
-        connection.execute(
-            "INSERT OR REPLACE INTO trace_parts VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, check_sum(*values))
-        )
+def write_parts(connection: sqlite3.Connection, rows: Iterable[tuple[int, PartRow]]) -> None:
+    """Write down what counts, each with the number of its trace, in place of what stood there of the span."""
+    values = [
+        (number, row.meter_id, row.span_id, row.request, row.key, json.dumps(row.names)) for number, row in rows
+    ]
+    connection.executemany(
+        "INSERT OR REPLACE INTO trace_parts VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(*one, check_sum(*one)) for one in values],
+    )
 
 
 def stored_amounts(amounts: Iterable[tuple[str, Quantity | None]]) -> str:

@@ -15,7 +15,7 @@ A request that is the same as another one (`request_ids`) has late spans that ar
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -82,8 +82,7 @@ def settle_due(
     for number in numbers:
         _Deciding(connection, number, now_ns, decided).decide()
     committed = commit_usage(connection, names, UsageBatch(records=decided.records), window, now, indexed)
-    for number, part in decided.parts:
-        trace_rows.write_parts(connection, number, [part])
+    trace_rows.write_parts(connection, decided.parts)
     connection.executemany(
         "UPDATE trace_requests SET due_ns = NULL, state = ? WHERE trace_no = ? AND span_id = ? AND meter_id = ?",
         decided.done,
@@ -98,7 +97,7 @@ def settle_due(
         next_due=_next_due(connection, book_id),
         requests=len(decided.done),
         billed=committed.billed,
-        late=decided.late,
+        late=max(decided.late, 0),
         unclaimed=decided.unclaimed,
     )
 
@@ -137,16 +136,26 @@ class _Deciding:
         """Add to what is decided."""
         due = [row for row in self._requests if row.due_ns is not None and row.due_ns <= self._now_ns]
         first = all(row.state is RequestState.WAITING for row in self._requests)
+        anew = {row.key: self._is_decided_anew(row) for row in due}
+        freed = [part for row in due for part in self._uncount(row, anew=anew[row.key])]
+        if freed:  # what counts for one no more may be another's
+            others = [row for row in self._requests if row not in due and row.state is not RequestState.WAITING]
+            anew.update({row.key: self._is_decided_anew(row) for row in others})
+            freed += [part for row in others for part in self._uncount(row, anew=anew[row.key])]
+            due += others
         for row in due:
-            if row.state is RequestState.WAITING or (row.state is RequestState.SETTLED and self._is_bad(row)):
+            if anew[row.key]:
                 self._settle(row)
             else:
                 self._add_late(row)
             state = RequestState.COVERED if row.state is RequestState.COVERED else RequestState.SETTLED
             self._decided.done.append((state, self._number, row.span_id, row.meter_id))
+        self._decided.late -= sum(bool(part.key) for part in freed)
         waits = any(row.state is RequestState.WAITING and row not in due for row in self._requests)
         strays = [] if waits else self._strays()
         self._decided.records.extend(strays)
+        if not waits:
+            self._let_go(freed, strays)
         if first:
             told = {one.span_id for one in strays}
             nobodys = [one for one in self._trace.undecided if one.span_id not in told]
@@ -154,21 +163,18 @@ class _Deciding:
 
     def _settle(self, row: RequestRow) -> None:
         """File a request with what it has."""
-        self._uncount(row, lambda part: not part.key or self._waits(part))
         share = self._trace.share(row.span_id, row.request.keys, self._counted(row.meter_id) | self._released(row))
         self._decided.records.append(settled(row.request, share))
         for span_id, parts in _by_span(share).items():
             self._count(PartRow(row.meter_id, span_id, row.span_id, b"", tuple(part.key for part in parts)))
             if span_id != row.span_id:
-                self._decided.taken_along.append(self._key(row, self._spans[span_id]))
+                self._decided.taken_along.append(self._key(row.meter_id, self._spans[span_id]))
 
     def _add_late(self, row: RequestRow) -> None:
         """File what came after a request was settled."""
         if request_ids.same_as(self._connection, row.key) is not None:
             return
         request = self._as_it_is_billed(row)
-        # A late span in doubt may have a number now, or turn out to be told by another.
-        doubtful = self._uncount(row, lambda part: bool(part.key) and self._waits(part, Reason.BAD_QUANTITY))
         share = self._trace.share(row.span_id, row.request.keys, self._counted(row.meter_id))
         for span_id, parts in _by_span(share).items():
             span = self._spans[span_id]
@@ -185,9 +191,8 @@ class _Deciding:
                 )
             )
             names = tuple(part.key for part in parts)
-            self._count(PartRow(row.meter_id, span_id, row.span_id, self._key(row, span), names))
-            self._decided.late += doubtful.pop(span_id, None) is None
-        self._decided.taken_along.extend(part.key for part in doubtful.values())
+            self._count(PartRow(row.meter_id, span_id, row.span_id, self._key(row.meter_id, span), names))
+            self._decided.late += 1
 
     def _strays(self) -> list[UsageRecord]:
         """What is nobody's for certain, for each meter."""
@@ -198,6 +203,9 @@ class _Deciding:
         return [one._replace(at_ns=min(one.at_ns, self._now_ns), request_id=b"") for one in found]
 
     def _count(self, part: PartRow) -> None:
+        before = self._parts.get((part.meter_id, part.span_id))
+        if before is not None:  # it counts already, under other attributes
+            part = part._replace(key=part.key or before.key, names=tuple(sorted({*part.names, *before.names})))
         self._parts[part.meter_id, part.span_id] = part
         self._decided.parts.append((self._number, part))
 
@@ -208,17 +216,27 @@ class _Deciding:
 
     def _released(self, row: RequestRow) -> set[tuple[bytes, str]]:
         """What was billed by itself without being a part of anything: strays that somebody has released."""
+        if not self._may_have_strays():
+            return set()
         there = "SELECT 1 FROM records WHERE key = ?"
         return {
             (span.span_id, name)
             for span in self._spans.values()
             if span.amounts and span.span_id != row.span_id
-            if self._connection.execute(there, (self._key(row, span),)).fetchone()
+            if self._connection.execute(there, (self._key(row.meter_id, span),)).fetchone()
             for name in row.request.keys
         }
 
-    def _key(self, row: RequestRow, span: TraceSpan) -> bytes:
-        return charge_key(row.meter_id, span.trace_id, span.span_id, span.ended_ns)
+    def _may_have_strays(self) -> bool:
+        """Whether anything ever was one: with one request nothing is."""
+        return sum(span.entry is not False for span in self._spans.values()) > 1
+
+    def _key(self, meter_id: int, span: TraceSpan) -> bytes:
+        return charge_key(meter_id, span.trace_id, span.span_id, span.ended_ns)
+
+    def _is_decided_anew(self, row: RequestRow) -> bool:
+        """Whether a request gets its quantity now, instead of spans that are late for it."""
+        return row.state is RequestState.WAITING or (row.state is RequestState.SETTLED and self._is_bad(row))
 
     def _is_bad(self, row: RequestRow) -> bool:
         """Whether a settled request stands in quarantine because its quantity is not known."""
@@ -232,12 +250,15 @@ class _Deciding:
         found = self._connection.execute(query, (part.key,)).fetchone()
         return found is not None and (not reasons or found[0] in reasons)
 
-    def _uncount(self, row: RequestRow, which: Callable[[PartRow], bool]) -> dict[bytes, PartRow]:
-        """Count some of a request's parts no more, to decide about them anew; they are by span."""
+    def _uncount(self, row: RequestRow, *, anew: bool) -> list[PartRow]:
+        """Count no more what has to be decided about once more: all of a request that gets its quantity now, but for
+        what is billed by itself; of others what is late and in doubt, which may have a number now."""
         gone = [
             part
             for part in self._parts.values()
-            if part.request == row.span_id and part.meter_id == row.meter_id and which(part)
+            if part.request == row.span_id and part.meter_id == row.meter_id
+            if (anew and (not part.key or self._waits(part)))
+            or (not anew and part.key and self._waits(part, Reason.BAD_QUANTITY))
         ]
         for part in gone:
             del self._parts[part.meter_id, part.span_id]
@@ -245,7 +266,27 @@ class _Deciding:
                 "DELETE FROM trace_parts WHERE trace_no = ? AND meter_id = ? AND span_id = ?",
                 (self._number, part.meter_id, part.span_id),
             )
-        return {part.span_id: part for part in gone}
+        return gone
+
+    def _let_go(self, freed: Iterable[PartRow], strays: Iterable[UsageRecord]) -> None:
+        """What stood in quarantine by itself, and turns out to be told by what counts, leaves it."""
+        asked = {(row.meter_id, row.span_id) for row in self._requests}
+        if self._may_have_strays():
+            keys = {
+                (meter_id, span.span_id): self._key(meter_id, span)
+                for meter_id in {row.meter_id for row in self._requests}
+                for span in self._spans.values()
+                if span.amounts
+            }
+        else:
+            keys = {(part.meter_id, part.span_id): part.key for part in freed if part.key}
+        stands = {(one.span_id, one.terms.event_name, one.terms.account) for one in strays}
+        meters = {row.meter_id: row.request.record.terms for row in self._requests}
+        for (meter_id, span_id), key in keys.items():
+            terms = meters[meter_id]
+            is_told = (meter_id, span_id) not in self._parts and (meter_id, span_id) not in asked
+            if is_told and (span_id, terms.event_name, terms.account) not in stands:
+                self._decided.taken_along.append(key)
 
     def _as_it_is_billed(self, row: RequestRow) -> UsageRecord:
         """The request's record, with the user under whom somebody released it, if somebody did."""
