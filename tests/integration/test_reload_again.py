@@ -52,6 +52,21 @@ def seen(stripe: StripeDouble, customers: dict[Terms, str], terms: Terms) -> int
     return int(stripe.total(terms.event_name, customers[terms], account=terms.account))
 
 
+async def test_other_spans_of_one_request(tmp_path: Path) -> None:
+    """Spans with one request id around the reload, new ones and those that had given way, are billed once."""
+    async with StripeDouble() as stripe:
+        customers = furnish(stripe)
+        now = time.time()
+        spans = [record(quantity=10**n, at=now - 60 + n)._replace(request_id=bytes(16)) for n in range(3)]
+        async with billing(tmp_path, stripe, (CHAT,)) as running:
+            await running.bill(*spans[:2])
+            await change(running, OTHER)
+            await running.bill(*(one._replace(terms=OTHER) for one in spans))
+            await running.bill(record(quantity=1_000, terms=OTHER))
+            await stripe.wait_until(lambda: seen(stripe, customers, OTHER) == 1_000)
+        assert seen(stripe, customers, CHAT) == 1
+
+
 async def test_also_after_a_restart(tmp_path: Path) -> None:
     """The ledger knows where a policy has billed, whatever the process forgets."""
     async with StripeDouble() as stripe:

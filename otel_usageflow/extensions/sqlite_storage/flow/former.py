@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Collection
 from dataclasses import replace
 
+from otel_usageflow.extensions.sqlite_storage.flow.request_ids import request_of
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.ledger.charge import charge_key
 from otel_usageflow.ledger.former import Filed, Former, filed
@@ -20,6 +21,12 @@ UNION ALL
 SELECT 1 FROM traces JOIN trace_requests r USING (trace_no) JOIN origins USING (origin_id)
 WHERE trace_id = :trace_id AND traces.book_id = :book AND span_id = :span_id AND meter_id = :meter_id
   AND reason IS NULL AND policy = :policy
+LIMIT 1
+"""
+# Another span of the request was billed, or this one was known to be the same as another.
+_SAME_REQUEST = """
+SELECT 1 FROM request_ids i JOIN records r USING (key) JOIN origins USING (origin_id) JOIN series USING (series_id)
+WHERE i.request = :request AND user = :user AND policy = :policy AND (r.quantity IS NOT NULL OR i.same_as IS NOT NULL)
 LIMIT 1
 """
 
@@ -56,4 +63,9 @@ def _is_billed(connection: sqlite3.Connection, names: Names, record: UsageRecord
         "span_id": record.span_id,
         "meter_id": meter_id,
     }
-    return connection.execute(_BILLED, wanted).fetchone() is not None
+    if connection.execute(_BILLED, wanted).fetchone() is not None:
+        return True
+    if not record.request_id:
+        return False
+    same = {"request": request_of(meter_id, record.request_id), "user": record.user, "policy": rival.policy}
+    return connection.execute(_SAME_REQUEST, same).fetchone() is not None
