@@ -83,6 +83,11 @@ _any_attributes = st.dictionaries(
                 "http.request.header.x-account-id",
                 "http.request.header.authorization",
                 "http.request.body.content",
+                "rpc.system",
+                "rpc.service",
+                "rpc.method",
+                "rpc.grpc.status_code",
+                "rpc.request.metadata.x-account-id",
             ]
         ),
         _hostile,
@@ -98,6 +103,7 @@ _any_attributes = st.dictionaries(
         st.sampled_from(
             ["GET", "/a/b", 200, "Bearer a.eyJzdWIiOiJ4In0.b", "Basic YTpi", '{"user": {"id": 1}}', "/a/{id}", "/:x"]
         ),
+        st.sampled_from(["grpc", "shop.Orders", "Get", "shop.Orders/Get", "a/b/c", 0]),
     ),
     max_size=8,
 )
