@@ -78,7 +78,13 @@ class Reloader:
         if self._watch:
             _log.info("watching", files=list(self._sources.files))
         while True:
-            await self._reload(await self._reason())
+            try:
+                await self._reload(await self._reason())
+            except HalfApplied:
+                raise
+            except Exception:  # noqa: BLE001  (looking at files must not stop what bills)
+                _log.exception("reload_crashed")
+                await asyncio.sleep(self._look)
 
     async def _reason(self) -> str:
         """Wait until there is a reason to reload."""

@@ -186,15 +186,15 @@ class Service:
     async def _note_configuration(self) -> None:
         """Tell every storage what bills, for its audit log, before the first usage under it comes."""
         settings = billing_settings(self._config)
-        for storage in self._storages():
+        for storage in self._storages().values():
             await storage.note_configuration(settings)
 
-    def _storages(self) -> list[Any]:
-        return [
-            self.components[Kind.EXTENSION, id_]
+    def _storages(self) -> dict[str, Any]:
+        return {
+            id_: self.components[Kind.EXTENSION, id_]
             for id_ in self._config.used(Kind.EXTENSION)
             if self._config.extensions[id_].factory.serves == "storage"
-        ]
+        }
 
     async def _open_metrics(self) -> None:
         name = f"{_NAME}::telemetry::metrics"

@@ -111,20 +111,30 @@ def _check(changed: Sequence[str], components: Components) -> None:
         raise ConfigErrors(problems)
 
 
-async def record(storages: Sequence[Any], settings: object, before: object, why: str) -> None:
+async def record(storages: Mapping[str, Any], settings: object, before: object, why: str) -> None:
     """Write into the audit log of every storage what bills from now on; or, if one cannot, in none that it does.
 
     Args:
-        storages: those that run.
+        storages: those that run, by id.
         settings: what will be in force.
         before: what is.
         why: what led to the change.
 
     Raises:
+        ConfigErrors: one of them cannot do that while usage comes.
         Unavailable: one of them was not written.
     """
+    problems = [
+        ConfigProblem(
+            f"{Kind.EXTENSION.value}::{id_}", "cannot write down a change while it runs; a restart takes this up"
+        )
+        for id_, storage in storages.items()
+        if not hasattr(storage, "record_configuration")
+    ]
+    if problems:
+        raise ConfigErrors(problems)
     told: list[Callable[[object, str], Awaitable[None]]] = []
-    for storage in storages:
+    for storage in storages.values():
         try:
             await storage.record_configuration(settings, why)
         except BaseException:

@@ -166,6 +166,14 @@ async def test_a_storage_that_refuses() -> None:
     assert "first applied" not in story.events
 
 
+async def test_a_storage_that_cannot_record() -> None:
+    """One that writes settings down at starts only is named, and nothing changes."""
+    story = Story()
+    with pytest.raises(ConfigErrors, match="extensions::disk: cannot write down a change while it runs; a restart"):
+        await reloaded(story, ["first"], disk=Part)
+    assert "first discarded" in story.events
+
+
 async def test_a_promise_that_is_broken() -> None:
     """A component that fails to apply leaves half a change, which only a restart mends."""
 

@@ -20,7 +20,7 @@ from otel_usageflow.service.difference import Difference
 from otel_usageflow.service.reload_record import ReloadRecord
 from otel_usageflow.service.reloader import Reloader
 from otel_usageflow.service.signals import Hangups
-from otel_usageflow.service.sources import Sources
+from otel_usageflow.service.sources import Sources, State
 
 REGISTRY = registry()
 LOOK = 0.02
@@ -310,6 +310,27 @@ async def test_what_can_never_be_is_tried_once(file: Path, error: Exception) -> 
     failed = next(line for line in logs if line["event"] == "reload_failed")
     assert failed["meaning"] == "nothing was changed; the policies from before stay in force"
     assert desk.taken == [["three"]]
+
+
+async def test_looking_cannot_end_the_service(file: Path) -> None:
+    """Whatever goes wrong when files are looked at, it is logged, and the next look is another chance."""
+
+    class Stumbling(Sources):
+        left = 3
+
+        def state(self) -> State:
+            self.left -= 1
+            if self.left in (0, 1):
+                raise RuntimeError("can't start new thread")
+            return super().state()
+
+    desk = Desk(file)
+    stumbling = Stumbling([str(file)], desk._load)
+    desk.reloader = Reloader(stumbling, desk._take_up, desk.record, stumbling.state(), look=LOOK)
+    async with at_work(desk) as logs:
+        in_place(file, text("two"))
+        await until(lambda: desk.taken)
+    assert [line["event"] for line in logs] == ["reload_crashed", "reload_crashed", "reloaded"]
 
 
 async def test_half_a_change_ends_the_service(file: Path) -> None:
