@@ -264,3 +264,27 @@ async def test_a_request_that_is_too_old_is_kept_as_such(tmp_path: Path) -> None
         await take(opened, ENTRY, span(2, 1, tokens=7), request(1, ended_ns=long_ago))
         await settle_traces(opened, DUE)
         assert opened.standings() == {("acme", "quarantined", str(Reason.TOO_OLD)): (1, "7")}
+
+
+def _called(number: int, identity: bytes, trace: bytes) -> TraceRequest:
+    one = request(number, trace=trace, ended_ns=(NOW + number) * SECOND)
+    return one._replace(record=one.record._replace(request_id=identity))
+
+
+async def test_two_reports_of_one_request_are_billed_once(tmp_path: Path) -> None:
+    """With a request id in unrelated traces, one with a quantity counts; late spans of the others are not billed."""
+    identity, first, second, third = bytes([7]) * 16, bytes([1]) * 16, bytes([2]) * 16, bytes([3]) * 16
+    async with open_book(tmp_path) as opened:
+        await take(opened, span(1, 90, entry=True, trace=first), _called(1, identity, first))
+        for number, trace, tokens in ((2, second, 7), (3, third, 8)):
+            await take(
+                opened,
+                span(number, 90, entry=True, trace=trace),
+                span(9, number, tokens=tokens, trace=trace),
+                _called(number, identity, trace),
+            )
+        await settle_traces(opened, NOW + 10)
+        assert opened.standings() == {("acme", "collecting", None): (1, "7")}
+        await take(opened, span(8, 3, tokens=100, trace=third), at=NOW + 60)
+        await settle_traces(opened, NOW + 65)
+        assert opened.standings() == {("acme", "collecting", None): (1, "7")}
