@@ -66,6 +66,17 @@ def test_a_doubt_is_never_called_lost_or_foreign(
         assert not found.correctable
 
 
+def test_what_a_float_loses_of_a_doubt_is_nobody_elses() -> None:
+    """Where all that Stripe may have counted is in doubt, its float of it is not taken for foreign usage."""
+    doubtful = [
+        EventFact(f"uf_s{n}", value, NOON, Role.MAYBE, NOON + 60.0)
+        for n, value in enumerate((274877906944, Decimal("0.000153")))
+    ]
+    found = judge(PAIR, Formula.SUM, NOON, NOON + 3600, Facts(doubtful), stripes(Formula.SUM, doubtful))
+    assert found is not None
+    assert (found.cause, found.correctable) == (Cause.UNDER_WAY, False)
+
+
 @given(events(CERTAIN, min_size=1), ADDITIVE, st.data())
 def test_what_stripe_lost_is_found_and_named(found: list[EventFact], formula: Formula, data: st.DataObject) -> None:
     """An accepted event that is not in the sum: the difference is its weight, and it is among those named."""
