@@ -12,6 +12,7 @@ from otel_usageflow.policy.jwt_review import token_remarks
 from otel_usageflow.policy.sources.api_key import ApiKeySource
 from otel_usageflow.policy.sources.jwt import JwtSource
 from otel_usageflow.policy.sources.path import PathSource
+from otel_usageflow.policy.sources.query import QuerySource
 from otel_usageflow.policy.sources.source import Source
 from otel_usageflow.policy.sources.template import TemplateSource
 
@@ -42,7 +43,7 @@ def remarks(policies: Sequence[PolicyConfig], exclude_scopes: Sequence[str]) -> 
     endpoints = [[parse_any_endpoint(text) for text in policy.endpoint] for policy in policies]
     for index, policy in enumerate(policies):
         place = f"policies::{index}"
-        calls = any(isinstance(one, CallEndpoint) and one.protocol is Protocol.GRPC for one in endpoints[index])
+        calls = any(map(_is_grpc, endpoints[index]))
         if why := _never(policy.match, exclude_scopes, calls=calls):
             yield ConfigProblem(place, f"the policy {policy.name} never matches: {why}")
         elif by := _shadowing(index, policies, endpoints):
@@ -92,6 +93,8 @@ def _source_remarks(policy: PolicyConfig, endpoints: list[AnyEndpoint], place: s
                     f"{below}::{key}",
                     f"{' and '.join(without)} has no parameter {path.path}, so it finds no user there",
                 )
+        if _asks_for_a_query(source) and all(map(_is_grpc, endpoints)):
+            yield ConfigProblem(f"{below}::{source.key()}", "a gRPC call has no query, so it finds no user there")
         if (
             isinstance(source, ApiKeySource)
             and source.api_key.header == "authorization"
@@ -101,6 +104,18 @@ def _source_remarks(policy: PolicyConfig, endpoints: list[AnyEndpoint], place: s
                 f"{below}::api_key",
                 "the digest includes the scheme that stands before the key; write scheme: bearer to leave it out",
             )
+
+
+def _asks_for_a_query(source: Source) -> bool:
+    if isinstance(source, ApiKeySource):
+        return source.api_key.query is not None
+    if isinstance(source, JwtSource):
+        return source.jwt.query is not None
+    return isinstance(source, QuerySource)
+
+
+def _is_grpc(endpoint: AnyEndpoint) -> bool:
+    return isinstance(endpoint, CallEndpoint) and endpoint.protocol is Protocol.GRPC
 
 
 def _position(policy: PolicyConfig, number: int) -> str:
