@@ -1,14 +1,18 @@
 """Requests whose quantity is summed over their trace: what waits, what is billed, and what comes too late."""
 
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 from ledgers import Book, book
 from traces import NOW, SECOND, TERMS, TOKENS, request, settle_traces, span, trace_batch
 
+from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.quarantine import filing
 from otel_usageflow.ledger.freeze import Formula
+from otel_usageflow.ledger.quarantine import Decided
 from otel_usageflow.model.usage import Reason, TraceRequest, TraceSpan
 
 ENTRY = span(1, 90, entry=True)
@@ -288,3 +292,51 @@ async def test_two_reports_of_one_request_are_billed_once(tmp_path: Path) -> Non
         await take(opened, span(8, 3, tokens=100, trace=third), at=NOW + 60)
         await settle_traces(opened, NOW + 65)
         assert opened.standings() == {("acme", "collecting", None): (1, "7")}
+
+
+async def test_what_counts_for_one_no_more_counts_for_the_other(tmp_path: Path) -> None:
+    """A number that stood with the only request that was known is not lost when that is summed anew."""
+    async with open_book(tmp_path) as opened:
+        await take(opened, span(2, 90, entry=True), request(2, wait=20))
+        await take(opened, span(3, 7, tokens=1), span(4, 8, tokens=2))  # below two spans that are missing
+        await settle_traces(opened, NOW + 20)
+        assert opened.standings()["acme", "quarantined", "bad_quantity"][0] == 1
+        await take(opened, span(1, 91, entry=True), request(1, wait=1), span(8, 1), at=NOW + 30)
+        await settle_traces(opened, NOW + 31)
+        assert opened.standings()["acme", "collecting", None] == (1, "0")
+        await take(opened, span(7, 2), at=NOW + 32)
+        await settle_traces(opened, NOW + 34)
+        await settle_traces(opened, NOW + 60)
+        assert opened.standings() == {("acme", "collecting", None): (3, "3")}
+
+
+async def test_a_stray_that_repeats_what_is_billed_leaves_quarantine(tmp_path: Path) -> None:
+    """Otherwise somebody could release it, and it would be billed twice."""
+    async with open_book(tmp_path) as opened:
+        await take(opened, ENTRY, request(1), span(2, 90, entry=True), span(4, 3, tokens=5))
+        await take(opened, span(5, 1, tokens=1))
+        await settle_traces(opened, DUE)
+        assert opened.standings()["", "quarantined", "no_user"] == (1, "5")
+        await take(opened, span(6, 4, tokens=5), at=NOW + 30)
+        await settle_traces(opened, NOW + 35)
+        assert opened.standings()["", "quarantined", "no_user"] == (1, "5")
+        await take(opened, span(3, 1), at=NOW + 40)
+        await settle_traces(opened, NOW + 45)
+        assert opened.standings() == {("acme", "collecting", None): (2, "6")}
+
+
+async def test_a_stray_that_somebody_released_is_no_part_of_a_request(tmp_path: Path) -> None:
+    """It was billed as they said; the request that it turns out to belong to has what else it has."""
+    async with open_book(tmp_path) as opened:
+        await take(opened, ENTRY, request(1), span(2, 90, entry=True), span(4, 3, tokens=5), span(5, 1, tokens=1))
+        await settle_traces(opened, DUE)
+        with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+            keys = [key for (key,) in connection.execute("SELECT key FROM quarantine")]
+        decided = Decided(user="beta")
+        await opened.storage._writer.run(lambda c: filing.file(c, Names, keys, decided, NOW + 10))
+        await take(opened, span(10, 90, entry=True), request(10), span(3, 10), span(11, 10, tokens=2), at=NOW + 30)
+        await settle_traces(opened, NOW + 35)
+        assert opened.standings() == {
+            ("acme", "collecting", None): (2, "3"),
+            ("beta", "collecting", None): (1, "5"),
+        }
