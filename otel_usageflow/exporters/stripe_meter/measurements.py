@@ -101,7 +101,7 @@ def traces(exporter: str, waiting: int, late: int, unclaimed: int) -> list[Measu
             "otel_usageflow_trace_spans_unclaimed_total",
             "counter",
             unclaimed,
-            "Spans that hold a number which is summed, and belong to no request.",
+            "Spans that hold a number which is summed, and belong to no request that is billed by its trace.",
             labels,
         ),
     ]
