@@ -26,12 +26,16 @@ def _decimal(dumper: _Dumper, value: Decimal) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:float", format(value, "f"))
 
 
-def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", _EXPANDED_AGAIN.sub("$$", value))
-
-
 _Dumper.add_representer(Decimal, _decimal)
-_Dumper.add_representer(str, _text)
+
+
+def _literal(tree: Any) -> Any:
+    """The same with dollars doubled that would be expanded again; those of keys never are."""
+    if isinstance(tree, Mapping):
+        return {key: _literal(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_literal(value) for value in tree]
+    return _EXPANDED_AGAIN.sub("$$", tree) if isinstance(tree, str) else tree
 
 
 def redacted_tree(written: Mapping[str, Any], secrets: Iterable[Place]) -> dict[str, Any]:
@@ -45,5 +49,5 @@ def redacted_tree(written: Mapping[str, Any], secrets: Iterable[Place]) -> dict[
 
 def redacted(written: Mapping[str, Any], secrets: Iterable[Place]) -> str:
     """Write a configuration as YAML that reads back as itself, but for its secrets."""
-    tree = redacted_tree(written, secrets)
+    tree = _literal(redacted_tree(written, secrets))
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_usageflow.config.expand import expand
@@ -99,6 +99,7 @@ def test_later_wins(base: Any, over: Any) -> None:
 
 
 @given(maps)
+@example({"${": "${", "$$": ["$$"]})
 def test_printed_configurations_read_back(tree: Any) -> None:
     """What print-config writes reads back, through YAML and expansion, as the same values."""
     assert expand(read_yaml(redacted(tree, ())), {}).tree == tree
