@@ -89,7 +89,7 @@ class Trust:
         return self._by_place[place]
 
     def _of_known_keys(self, ring: KeyRing, source: object) -> KeyRing:
-        """Let a ring that is read otherwise than before, for other algorithms, begin with what its place last held."""
+        """Let a ring that is read otherwise than before, as for other algorithms, begin with what its place held."""
         for (other, _), before in self._rings_before.items():
             if other == source and before.last is not None and not ring.loaded:
                 with contextlib.suppress(ValueError):  # none of these keys is for the new algorithms

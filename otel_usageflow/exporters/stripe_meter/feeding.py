@@ -50,8 +50,8 @@ def feeding(meter: Meter | None, event_name: str, account: str, *, ones: bool = 
     if meter is None:
         return Unfit(
             f"{where} has no meter with event_name {event_name!r}",
-            "make it with `otel-usageflow meters create`, or in Billing > Meters; the usage is kept and billed once it "
-            "is there",
+            "make it with `otel-usageflow meters create`, or in Billing > Meters; the usage is kept and billed once "
+            "it is there",
             for_good=False,
         )
     if not meter.active:
