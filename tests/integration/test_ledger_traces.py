@@ -219,6 +219,16 @@ async def test_a_settled_inner_span_is_taken_back(tmp_path: Path) -> None:
         assert opened.standings() == {("acme", "collecting", None): (1, "8")}
 
 
+async def test_a_number_on_a_taken_back_inner_span_counts_for_the_outer_one(tmp_path: Path) -> None:
+    """Its own charge is gone, and what it holds is not lost with it."""
+    async with open_book(tmp_path) as opened:
+        await take(opened, span(2, 1, entry=None, tokens=7), request(2))
+        await settle_traces(opened, DUE)
+        await take(opened, span(1, 90, entry=None), request(1), at=DUE)
+        await settle_traces(opened, DUE + 5)
+        assert opened.standings() == {("acme", "collecting", None): (1, "7")}
+
+
 async def test_a_frozen_inner_span_stands_for_the_request(tmp_path: Path) -> None:
     """What else the outer one has is billed as well, by itself, and nothing twice."""
     async with open_book(tmp_path) as opened:

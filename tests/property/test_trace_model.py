@@ -152,7 +152,7 @@ class Life:
 
 STEPS = ["", "", "restart", "settle", "wait", "wait", "freeze", "back"]
 SETTINGS = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

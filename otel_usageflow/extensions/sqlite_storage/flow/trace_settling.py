@@ -127,9 +127,9 @@ class _Deciding:
         self._decided = decided
         self._spans = {span.span_id: span for span in trace_rows.spans(connection, number)}
         self._trace = LocalTrace(self._spans.values())
-        self._requests = [
-            row for row in trace_rows.requests(connection, number) if row.state is not RequestState.INNER
-        ]
+        rows = trace_rows.requests(connection, number)
+        self._requests = [row for row in rows if row.state is not RequestState.INNER]
+        self._undone = {row.key for row in rows if row.state is RequestState.INNER}
         self._parts = {(row.meter_id, row.span_id): row for row in trace_rows.parts(connection, number)}
 
     def decide(self) -> None:
@@ -200,7 +200,7 @@ class _Deciding:
         for meter_id in sorted({row.meter_id for row in self._requests}):
             asked = [row.request for row in self._requests if row.meter_id == meter_id]
             found.extend(self._trace.strays(asked, self._counted(meter_id)))
-        return [one._replace(at_ns=min(one.at_ns, self._now_ns), request_id=b"") for one in found]
+        return [one._replace(at_ns=min(one.at_ns, self._now_ns)) for one in found]
 
     def _count(self, part: PartRow) -> None:
         before = self._parts.get((part.meter_id, part.span_id))
@@ -223,7 +223,8 @@ class _Deciding:
             (span.span_id, name)
             for span in self._spans.values()
             if span.amounts and span.span_id != row.span_id
-            if self._connection.execute(there, (self._key(row.meter_id, span),)).fetchone()
+            if (key := self._key(row.meter_id, span)) not in self._undone
+            if self._connection.execute(there, (key,)).fetchone()
             for name in row.request.keys
         }
 

@@ -10,7 +10,7 @@ way, one wait later, so that late spans may be split and re-ordered, too.
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage.flow.nesting import Nesting
@@ -21,6 +21,9 @@ from otel_usageflow.model.usage import TraceRequest, TraceSpan, UsageBatch
 
 _INSERT_SPAN = "INSERT OR IGNORE INTO trace_spans VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_REQUEST = f"INSERT INTO trace_requests VALUES ({', '.join('?' * 16)})"
+_BEFORE = "SELECT state, reason, names FROM trace_requests WHERE trace_no = ? AND span_id = ? AND meter_id = ?"
+_AT_ONCE = 500
+"""Traces that are looked up in one query."""
 _LATE = f"""
 UPDATE trace_requests SET due_ns = ? + wait_ns
 WHERE trace_no = ? AND state IN ({RequestState.SETTLED:d}, {RequestState.COVERED:d}) AND due_ns IS NULL
@@ -45,6 +48,8 @@ class Stored(NamedTuple):
 class _Trace(NamedTuple):
     number: int
     requested: bool
+    """A request of it is billed by it, and was there before this commit."""
+    is_new: bool = False
 
 
 def store(connection: sqlite3.Connection, names: Names, batch: UsageBatch, nesting: Nesting, now: float) -> Stored:
@@ -54,53 +59,74 @@ def store(connection: sqlite3.Connection, names: Names, batch: UsageBatch, nesti
     if not batch.trace_spans and not batch.trace_requests:
         return Stored()
     now_ns = int(now * 1_000_000_000)
-    known: dict[bytes, _Trace] = {}
-    for one in batch.trace_spans:
-        if one.trace_id not in known:
-            known[one.trace_id] = _number(connection, names.book(connection), one.trace_id, int(now))
-    dues = _store_spans(connection, known, batch.trace_spans, now_ns)
-    waiting = duplicates = 0
-    for request in batch.trace_requests:
+    asked = [one for one in batch.trace_requests if (one.record.trace_id, one.record.span_id) not in nesting.inner]
+    ids = dict.fromkeys([span.trace_id for span in batch.trace_spans] + [one.record.trace_id for one in asked])
+    traces = _find(connection, names.book(connection), list(ids))
+    dues = _store_spans(connection, traces, batch.trace_spans, now_ns)
+    waiting: dict[tuple[bytes, bytes, str], bytes] = {}
+    duplicates = 0
+    for request in asked:
         record = request.record
-        span = (record.trace_id, record.span_id)
-        if span in nesting.inner:
-            continue
-        trace = known.get(record.trace_id)
-        if trace is None:
-            trace = _number(connection, names.book(connection), record.trace_id, int(now))
-        if not trace.requested:
-            connection.execute("UPDATE traces SET requested = 1 WHERE trace_no = ?", (trace.number,))
-        known[record.trace_id] = trace._replace(requested=True)
-        covered = (*span, record.terms.event_name) in nesting.stands
+        place = (record.trace_id, record.span_id, record.terms.event_name)
         due_ns = max(record.at_ns, now_ns) + request.wait_ns
-        if _store_request(connection, names, trace.number, request, due_ns, covered=covered):
-            waiting += 1
+        trace = traces[record.trace_id]
+        if place in waiting:
+            trace = trace._replace(is_new=False)
+        if _store_request(connection, names, trace, request, due_ns, covered=place in nesting.stands):
+            waiting[place] = record.trace_id
             dues.append(due_ns)
         else:
             duplicates += 1
-    return Stored(waiting, duplicates, min(dues, default=None))
+    _write(connection, names.book(connection), traces, set(waiting.values()), int(now))
+    return Stored(len(waiting), duplicates, min(dues, default=None))
 
 
-def _number(connection: sqlite3.Connection, book_id: int, trace_id: bytes, at_s: int) -> _Trace:
-    found = connection.execute(
-        "SELECT trace_no, requested FROM traces WHERE trace_id = ? AND book_id = ?", (trace_id, book_id)
-    ).fetchone()
-    if found is None:
-        (last,) = connection.execute("SELECT coalesce(max(trace_no), 0) FROM traces").fetchone()
-        values = (last + 1, trace_id, book_id, at_s)
-        connection.execute("INSERT INTO traces VALUES (?, ?, ?, ?, 0, ?)", (*values, check_sum(*values)))
-        return _Trace(last + 1, requested=False)
-    return _Trace(found[0], bool(found[1]))
+def _find(connection: sqlite3.Connection, book_id: int, trace_ids: Sequence[bytes]) -> dict[bytes, _Trace]:
+    """The numbers of traces; those that are new get the next ones."""
+    traces: dict[bytes, _Trace] = {}
+    for start in range(0, len(trace_ids), _AT_ONCE):
+        some = trace_ids[start : start + _AT_ONCE]
+        rows = connection.execute(
+            "SELECT trace_id, trace_no, requested FROM traces "
+            f"WHERE book_id = ? AND trace_id IN ({', '.join('?' * len(some))})",
+            (book_id, *some),
+        )
+        traces.update({trace_id: _Trace(number, bool(requested)) for trace_id, number, requested in rows})
+    (last,) = connection.execute("SELECT coalesce(max(trace_no), 0) FROM traces").fetchone()
+    for trace_id in trace_ids:
+        if trace_id not in traces:
+            last += 1
+            traces[trace_id] = _Trace(last, requested=False, is_new=True)
+    return traces
+
+
+def _write(
+    connection: sqlite3.Connection, book_id: int, traces: Mapping[bytes, _Trace], requested: Set[bytes], at_s: int
+) -> None:
+    """Write the rows of new traces, and which are those of requests now."""
+    new = [(trace.number, trace_id, book_id, at_s) for trace_id, trace in traces.items() if trace.is_new]
+    connection.executemany(
+        "INSERT INTO traces VALUES (?, ?, ?, ?, ?, ?)",
+        [(*values, int(values[1] in requested), check_sum(*values)) for values in new],
+    )
+    connection.executemany(
+        "UPDATE traces SET requested = 1 WHERE trace_no = ?",
+        [
+            (trace.number,)
+            for trace_id, trace in traces.items()
+            if trace_id in requested and not trace.is_new and not trace.requested
+        ],
+    )
 
 
 def _store_spans(
-    connection: sqlite3.Connection, known: dict[bytes, _Trace], spans: Iterable[TraceSpan], now_ns: int
+    connection: sqlite3.Connection, traces: Mapping[bytes, _Trace], spans: Iterable[TraceSpan], now_ns: int
 ) -> list[int]:
     """Insert what is new; return when something is to be decided about it, for requests that are settled already."""
     fresh: list[tuple[object, ...]] = []
     late: dict[int, list[tuple[object, ...]]] = {}
     for span in spans:
-        trace = known[span.trace_id]
+        trace = traces[span.trace_id]
         entry = None if span.entry is None else int(span.entry)
         values = (trace.number, *span[1:4], entry, span.ended_ns, stored_amounts(span.amounts))
         row = (*values, check_sum(*values))
@@ -117,17 +143,15 @@ def _store_spans(
 
 
 def _store_request(
-    connection: sqlite3.Connection, names: Names, number: int, request: TraceRequest, due_ns: int, *, covered: bool
+    connection: sqlite3.Connection, names: Names, trace: _Trace, request: TraceRequest, due_ns: int, *, covered: bool
 ) -> bool:
     """Let a request wait; False if it is there already and nothing about it is to be decided anew."""
     record = request.record
     terms = record.terms
     meter_id = names.meter(connection, terms.account or "", terms.event_name)
     key = charge_key(meter_id, record.trace_id, record.span_id, record.ended_ns)
-    place = (number, record.span_id, meter_id)
-    before = connection.execute(
-        "SELECT state, reason, names FROM trace_requests WHERE trace_no = ? AND span_id = ? AND meter_id = ?", place
-    ).fetchone()
+    place = (trace.number, record.span_id, meter_id)
+    before = None if trace.is_new else connection.execute(_BEFORE, place).fetchone()
     if before is None:
         if connection.execute("SELECT 1 FROM records WHERE key = ?", (key,)).fetchone():
             return False  # it was billed by another policy, which did not have to wait
