@@ -130,6 +130,7 @@ class LocalTrace:
                     payload=(),
                     reason=Reason.NO_USER,
                     seen=tuple(sorted({attribute_of(part.key) for part in parts})),
+                    request_id=b"",  # it may be another request's
                 )
 
     def _share(self, top: Top, keys: Iterable[str], counted: Counted) -> Share:

@@ -135,3 +135,12 @@ def test_a_policy_of_another_kind_bills_the_same_request_beside_it() -> None:
     calls = summing("t", changes={"name": "calls", "event_name": "calls", "quantity": 1})
     result = bill([request(1), below(1, 2, {"t": 5})], calls, summing("t"))
     assert [(line.policy, line.quantity) for line in result.usage] == [("calls", 1), ("chat", 5)]
+
+
+def test_what_is_nobodys_has_no_request_id() -> None:
+    """It is kept even where each request that it may be of carries an id: it is none of the spans of that request."""
+    spans = [request(2, parent=1), request(3, parent=1), below(99, 4, {"t": 5}), below(2, 5, {"t": 1})]
+    for one, request_id in zip(spans, ("r2", "r3"), strict=False):
+        one.span.attributes.add(key="id").value.string_value = request_id
+    rule = summing("t", changes={"request_id": {"attribute": "id"}})
+    assert reasons(bill([*spans, below(3, 6, {"t": 2})], rule)) == {"no_user": 1}
