@@ -126,7 +126,8 @@ class Change:
     """What a component has prepared for new settings, while it still works by the old ones.
 
     A reload prepares the changes of all components; then it applies all of them at one moment, or, if one could not
-    be     prepared, discards all. Exactly one of the two functions is called, once. Neither waits, and neither may fail.
+    be prepared, discards all. Exactly one of the two functions is called, once. Neither waits, and neither may
+    fail.
     """
 
     apply: Callable[[], None] = _nothing
@@ -165,7 +166,7 @@ class Expectant(Protocol):
     """
 
     async def expect(self, terms: tuple[Terms, ...]) -> Change:
-        """Prepare for what the policies of its pipelines will bill. Usage under the old terms still comes for a while.
+        """Prepare for what the policies of its pipelines will bill. Usage under old terms still comes for a while.
 
         Raises:
             StartError: it can never be billed; the message says why and what to do.
