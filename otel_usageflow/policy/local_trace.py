@@ -22,7 +22,7 @@ Which numbers count?
   request has any of the attributes.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from otel_usageflow.model.usage import Quantity, Reason, TraceRequest, TraceSpan, UsageRecord
@@ -102,31 +102,36 @@ class LocalTrace:
     def strays(self, requests: Iterable[TraceRequest], counted: Counted = ()) -> Iterator[UsageRecord]:
         """What nobody can tell whose it is, as records without a user, under the terms of requests that it may be of.
 
-        One for each span and event name under which requests of its service are billed.
+        One for each span and event name under which requests of its service are billed, with all that any of them
+        sums; without a quantity where they would sum different things.
         """
-        terms: dict[tuple[str, str, str], TraceRequest] = {}
+        asked: dict[tuple[str, str, str], list[TraceRequest]] = {}
         for one in sorted(requests, key=lambda one: (one.record.terms.policy, one.record.span_id)):
             span = self._tree.spans.get(one.record.span_id)
             if span is not None:
                 place = (span.service, one.record.terms.account or "", one.record.terms.event_name)
-                terms.setdefault(place, one)
+                asked.setdefault(place, []).append(one)
         for top in sorted(top for top in self._tree.members if top.kind == BROKEN):
-            for (service, _, _), one in sorted(terms.items(), key=lambda item: item[0]):
-                yield from self._strays(top, service, one, counted)
+            for (service, _, _), some in sorted(asked.items(), key=lambda item: item[0]):
+                yield from self._strays(top, service, some, counted)
 
-    def _strays(self, top: Top, service: str, one: TraceRequest, counted: Counted) -> Iterator[UsageRecord]:
+    def _strays(
+        self, top: Top, service: str, asked: Sequence[TraceRequest], counted: Counted
+    ) -> Iterator[UsageRecord]:
+        summed = {frozenset(one.keys) for one in asked}
         parts_of: dict[SpanId, list[Part]] = {}
-        for part in self._share(top, one.keys, counted).parts:
+        for part in self._share(top, frozenset[str]().union(*summed), counted).parts:
             parts_of.setdefault(part.span_id, []).append(part)
         for span_id, parts in parts_of.items():
             if self._tree.service_above(span_id) == service:
-                yield one.record._replace(
+                same = all(part.key in keys for keys in summed for part in parts)
+                yield asked[0].record._replace(
                     span_id=span_id,
                     ended_ns=self._tree.spans[span_id].ended_ns,
                     at_ns=self._tree.spans[span_id].ended_ns,
                     user=None,
                     source=None,
-                    quantity=Share(tuple(parts), found=True).quantity,
+                    quantity=Share(tuple(parts), found=True).quantity if same else None,
                     payload=(),
                     reason=Reason.NO_USER,
                     seen=tuple(sorted({attribute_of(part.key) for part in parts})),

@@ -144,3 +144,16 @@ def test_what_is_nobodys_has_no_request_id() -> None:
         one.span.attributes.add(key="id").value.string_value = request_id
     rule = summing("t", changes={"request_id": {"attribute": "id"}})
     assert reasons(bill([*spans, below(3, 6, {"t": 2})], rule)) == {"no_user": 1}
+
+
+def test_what_is_nobodys_is_kept_where_requests_sum_different_things() -> None:
+    """Whatever the policies are called: what one of them sums is not lost, and how much it would be is not guessed."""
+    spans = [request(2, parent=1), request(3, parent=1), below(99, 4, {"b": 5}), below(98, 5, {"a": 7})]
+    spans[1].span.attributes.add(key="x").value.string_value = "y"
+    spans += [below(2, 6, {"a": 1}), below(3, 7, {"a": 2})]
+    for first, second in (("p", "q"), ("q", "p")):
+        both = summing("a", "b", changes={"name": first, "match": {"attributes": {"x": "y"}}})
+        result = bill(spans, both, summing("a", changes={"name": second}))
+        assert sum(line.quantity for line in result.usage) == 3
+        assert reasons(result) == {"no_user": 2}
+        assert result.seen == {"p": {"a": 1, "b": 1}}
