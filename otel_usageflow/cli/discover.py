@@ -158,8 +158,8 @@ def _write(output: Path, found: "Findings") -> str | None:
 
 
 def _next_steps(output: str, source: str | None) -> None:
+    sys.stdout.write(f"\nA starter configuration is in {output}. Read it, then see what it bills")
+    if source is None:
+        sys.stdout.write(" before it does; what came in was not kept, so record spans for it: docs/capturing.md")
     shown = "SPANS" if source in {None, "-"} else source
-    sys.stdout.write(
-        f"\nA starter configuration is in {output}. Read it, then see what it bills:\n"
-        f"  otel-usageflow preview --config {output} --input {shown}\n"
-    )
+    sys.stdout.write(f":\n  otel-usageflow preview --config {output} --input {shown}\n")

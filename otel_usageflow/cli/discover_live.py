@@ -138,6 +138,8 @@ async def _run(
             )
             sys.stderr.flush()
             await _until_the_end(stopping, seconds, lambda: progress(_so_far(survey), 0, 0))
+            if not survey.spans:
+                sys.stderr.write("nothing came in: does the exporter send here, over the right protocol?\n")
         counting.shutdown(cancel_futures=True)  # what was not counted in time was not acknowledged either
 
 

@@ -66,6 +66,8 @@ async def _account(api: StripeApi, outlet: "Outlet", account: str, where: str, n
     for permission, (path, what) in _READS.items():
         looks[permission] = look = await api.look(account, path)
         findings.append(_permission(where, permission, what, look))
+        if look.status == 401:
+            return findings  # every other call would be answered the same
     reports = await api.look(account, _REPORTS)
     findings.append(_permission(where, "event_read", "reports of refused meter events", reports))
     text = "sending meter events cannot be tried without sending one (billing_meter_event_write)"

@@ -115,6 +115,8 @@ def _usage_lines(one: "ExplainedUsage") -> Iterable[str]:
         yield _line("span carried", ", ".join(one.seen))
     yield _line("event name", one.event_name + (f" in account {one.account}" if one.account else ""))
     unknown = "not known yet" if one.waits_until is not None else "none that can be billed"
+    if one.same_as is not None:
+        unknown = "none of its own"
     yield _line("quantity", unknown if one.quantity is None else plain(one.quantity))
     for part in one.made_of:
         number = "no number that can be billed" if part.quantity is None else plain(part.quantity)

@@ -41,9 +41,26 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    check = commands.add_parser("check", help="compare the policies with Stripe's meters; exit 3 if one does not fit")
-    create = commands.add_parser("create", help="make the meters that are missing, after showing them")
-    listing = commands.add_parser("list", help="all meters of the accounts that are billed")
+    check = commands.add_parser(
+        "check",
+        help="compare the policies with Stripe's meters; exit 3 if one does not fit",
+        description="Compare the policies with Stripe's meters. Changes nothing.",
+        epilog="exit status: 0 every meter fits, 2 Stripe could not be read, 3 something would not be billed as it is"
+        " meant; example: otel-usageflow meters check --config usageflow.yaml",
+    )
+    create = commands.add_parser(
+        "create",
+        help="make the meters that are missing, after showing them",
+        description="Show the meters that policies name and that Stripe does not have, ask, and make them: active, "
+        "with aggregation sum. The key needs write access to meters, which the service itself does not.",
+        epilog="example: otel-usageflow meters create --config usageflow.yaml --yes",
+    )
+    listing = commands.add_parser(
+        "list",
+        help="all meters of the accounts that are billed",
+        description="List all meters of the accounts that are billed, and which policies feed them.",
+        epilog="example: otel-usageflow meters list --config usageflow.yaml --format json",
+    )
     for command, run in ((check, _check), (create, _create), (listing, _list)):
         add_config_arguments(command)
         command.add_argument("--format", choices=("table", "json"), default="table", help="default: table")

@@ -28,6 +28,8 @@ def show_needed(judged: "Sequence[tuple[Outlet, Sequence[Needed]]]", form: str) 
                 str(one.verdict), shown(one.event_name), shown(one.account) or "own", shown(", ".join(one.policies))
             )
         console().print(lines)
+        if any(one.why or one.notes for one in needs):
+            sys.stdout.write("\n")
         for one in needs:
             if one.why:
                 sys.stdout.write(f"{shown(one.event_name)}: {shown(one.why)}.\n  remedy: {shown(one.remedy)}\n")

@@ -50,6 +50,7 @@ class Endpoint:
 
 
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`~0-9A-Za-z-]+")
+_RPC: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+/([A-Za-z_][A-Za-z0-9_]*|\*)")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -89,7 +90,8 @@ def _segments(path: str, text: str) -> tuple[Segment, ...]:
             f"{text!r} holds a whole URL; write only the path, as in `GET /users`, and the host in `match: host`"
         )
     if not path.startswith("/"):
-        raise ValueError(f"{text!r}: the path must begin with a slash, as in `GET /{path}`")
+        or_grpc = f"; a gRPC method is written `grpc {path}`" if _RPC.fullmatch(path) else ""
+        raise ValueError(f"{text!r}: the path must begin with a slash, as in `GET /{path}`{or_grpc}")
     if "?" in path or "#" in path:
         raise ValueError(
             f"{text!r}: the query is no part of an endpoint; write `{text.partition('?')[0].partition('#')[0]}`"

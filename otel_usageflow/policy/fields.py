@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from otel_usageflow.config.nearest import nearest
 from otel_usageflow.policy.grpc import CODES, code_named
 from otel_usageflow.policy.quantity import exact
 from otel_usageflow.policy.text import plain_text
@@ -65,8 +66,10 @@ def _status(value: Any) -> str:
         return code
     text = str(value).strip().lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if not _STATUS.fullmatch(text):
+        guess = nearest(text, CODES)
         raise ValueError(
             "is no status rule; write 2xx, a code such as 404, a list of them, or any; for gRPC a name such as OK"
+            + (f"; did you mean {guess}?" if guess else "")
         )
     return text
 

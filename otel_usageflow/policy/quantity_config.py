@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, mode
 from otel_usageflow.config.types import ConfigModel, Duration
 from otel_usageflow.policy.expressions.expression import quantity
 from otel_usageflow.policy.fields import FixedQuantity, Name, Names, fixed_quantity
-from otel_usageflow.policy.spellings import current
+from otel_usageflow.policy.spellings import INPUT, OUTPUT, TOTAL, current
 from otel_usageflow.policy.tokens import CACHE_KINDS
 
 TRACE_WAIT: Final = timedelta(seconds=5)
@@ -90,6 +90,12 @@ class QuantityConfig(ConfigModel):
             if other != key:
                 raise ValueError(
                     f"{key} and {other} are two spellings of one thing; write one of them, and both are read"
+                )
+        for part in (INPUT, OUTPUT):
+            if TOTAL in listed and part in listed:
+                raise ValueError(
+                    f"{listed[TOTAL]} has the tokens of {listed[part]} in it, which would be counted twice; write "
+                    "the total alone, or input and output"
                 )
 
     @property

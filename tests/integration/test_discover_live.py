@@ -93,8 +93,16 @@ async def test_it_ends_by_itself(tmp_path: Path) -> None:
         await asyncio.to_thread(send, http_exporter(live.address("http")), *REQUESTS)
         status, out, err = await live.end()
     assert (status, err) == (0, "")
-    for text in ("2 spans, 2 requests", "/v1/chat", "zebra-one", "x-account-id", "--input SPANS"):
+    for text in ("2 spans, 2 requests", "/v1/chat", "zebra-one", "x-account-id", "--input SPANS", "was not kept"):
         assert text in out
+
+
+async def test_when_nothing_comes_in() -> None:
+    """It says what to look at, and speaks of no input that nobody gave."""
+    async with listening("--for", "50ms") as live:
+        status, out, err = await live.end()
+    assert (status, "There were no spans." in out) == (0, True)
+    assert "does the exporter send here, over the right protocol?" in err
 
 
 async def test_a_configuration_says_where_to_listen_and_who_may_send(tmp_path: Path) -> None:

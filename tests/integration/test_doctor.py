@@ -105,7 +105,7 @@ async def test_what_the_key_may_not_do(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 async def test_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str], stripe: StripeDouble) -> None:
-    """A secret key may do too much, a wrong one nothing; no key is ever printed."""
+    """A secret key may do too much, a wrong one nothing; it is said once, and no key is ever printed."""
     stripe.api.keys.add("sk_test_all")
     path = changed(config(tmp_path, stripe), "exporters", "stripe_meter", "api_key", value="sk_test_all")
     verdict = await doctor(path, capsys)
@@ -114,7 +114,8 @@ async def test_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str], stripe: 
     path = changed(path, "exporters", "stripe_meter", "api_key", value="rk_test_rolled_away")
     verdict = await doctor(path, capsys)
     assert verdict.status == 3
-    assert "wrong, rolled or revoked" in str(verdict.findings)
+    assert len(verdict.of(Level.PROBLEM)) == 1
+    assert "wrong, rolled or revoked" in verdict.remedy("does not take the key")
     assert "rk_test_rolled_away" not in str(verdict.findings)
 
 

@@ -35,6 +35,7 @@ async def test_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     text = capsys.readouterr().out
     assert f"as span {app.span_id.hex()} of trace {app.trace_id.hex()}, which counts for it" in text
     assert "before, for no_user: same request" in text
+    assert "quantity      none of its own" in text
     assert "standing      same request" in text
     assert main([*command, "--format", "json"]) == 0
     (usage,) = json.loads(capsys.readouterr().out)["usage"]

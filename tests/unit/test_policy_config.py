@@ -78,6 +78,16 @@ FROM_TRACE = {"from": "trace", "attributes": ["a"]}
             "llm.token_count.prompt and gen_ai.usage.input_tokens are two spellings of one thing",
         ),
         (
+            {"quantity": {"attributes": ["gen_ai.usage.input_tokens", "llm.usage.total_tokens"]}},
+            "quantity",
+            "llm.usage.total_tokens has the tokens of gen_ai.usage.input_tokens in it, which would be counted twice",
+        ),
+        (
+            {"quantity": {"attributes": ["gen_ai.usage.total_tokens", "gen_ai.usage.output_tokens"]}},
+            "quantity",
+            "write the total alone, or input and output",
+        ),
+        (
             {"quantity": {"attribute": "gen_ai.usage.output_tokens", "input_excludes_cache": ["anthropic"]}},
             "quantity",
             "input_excludes_cache changes nothing here",

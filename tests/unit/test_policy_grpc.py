@@ -171,6 +171,7 @@ def test_which_statuses_are_billed(rules: Any, codes: set[str]) -> None:
         (["grpc *", "POST /chat"], "404", "no gRPC status"),
         (["grpc *", "POST /chat"], "NOT_FOUND", "no HTTP status"),
         ("grpc *", "0", "is no status rule"),
+        ("grpc *", "NOT_FOND", "did you mean NOT_FOUND"),
     ],
 )
 def test_statuses_that_do_not_go_with_the_endpoints(endpoint: Any, status: Any, says: str) -> None:

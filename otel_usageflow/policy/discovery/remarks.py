@@ -21,7 +21,7 @@ class Remark(NamedTuple):
 def remarks(found: Findings) -> Iterator[Remark]:
     """All there is to say, the most important first."""
     if not found.spans:
-        yield Remark("no_spans", "The input holds no spans.")
+        yield Remark("no_spans", "There were no spans.")
         return
     if not found.requests:
         yield Remark(

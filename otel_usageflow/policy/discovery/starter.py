@@ -24,8 +24,8 @@ MOST_POLICIES: Final = 200
 _FALLBACK: Final = {"header": "x-account-id"}
 
 _HEAD: Final = """\
-# A starter configuration, made by `otel-usageflow discover` from recorded spans. It is a guess: read it, delete what
-# is not to be billed, and see what it bills before it does:
+# A starter configuration, made by `otel-usageflow discover` from spans. It is a guess: read it, delete what is not to
+# be billed, and see what it bills before it does:
 #
 #   otel-usageflow validate --config THIS_FILE
 #   otel-usageflow preview --config THIS_FILE --input SPANS
