@@ -147,7 +147,7 @@ def test_what_is_nobodys_has_no_request_id() -> None:
 
 
 def test_what_is_nobodys_is_kept_where_requests_sum_different_things() -> None:
-    """Whatever the policies are called: what one of them sums is not lost, and how much it would be is not guessed."""
+    """Whatever the policies are called: what one of them sums is not lost, nor is it guessed how much it would be."""
     spans = [request(2, parent=1), request(3, parent=1), below(99, 4, {"b": 5}), below(98, 5, {"a": 7})]
     spans[1].span.attributes.add(key="x").value.string_value = "y"
     spans += [below(2, 6, {"a": 1}), below(3, 7, {"a": 2})]
