@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WrapValidator, mode
 from otel_usageflow.config.types import ConfigModel, Duration
 from otel_usageflow.policy.expressions.expression import quantity
 from otel_usageflow.policy.fields import FixedQuantity, Name, Names, fixed_quantity
-from otel_usageflow.policy.spellings import INPUT, OUTPUT, TOTAL, current
+from otel_usageflow.policy.spellings import CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, TOTAL, UNCACHED, current
 from otel_usageflow.policy.tokens import CACHE_KINDS
 
 TRACE_WAIT: Final = timedelta(seconds=5)
@@ -37,6 +37,14 @@ def _wait(value: timedelta) -> timedelta:
 
 TraceWait = Annotated[Duration, AfterValidator(_wait)]
 """How long a request waits for the spans of its trace."""
+
+
+_CACHED: Final = (UNCACHED, CACHE_READ, CACHE_WRITE)
+_WHOLES: Final = (
+    *((TOTAL, part) for part in (INPUT, OUTPUT, *_CACHED)),
+    *((INPUT, part) for part in _CACHED),
+)
+"""What has another in it, as `policy/tokens.py` reads them."""
 
 
 class QuantityConfig(ConfigModel):
@@ -91,11 +99,12 @@ class QuantityConfig(ConfigModel):
                 raise ValueError(
                     f"{key} and {other} are two spellings of one thing; write one of them, and both are read"
                 )
-        for part in (INPUT, OUTPUT):
-            if TOTAL in listed and part in listed:
+        for whole, part in _WHOLES:
+            if whole in listed and part in listed:
+                alone = "the total alone, or input and output" if whole == TOTAL else f"{listed[whole]} alone"
                 raise ValueError(
-                    f"{listed[TOTAL]} has the tokens of {listed[part]} in it, which would be counted twice; write "
-                    "the total alone, or input and output"
+                    f"{listed[whole]} has the tokens of {listed[part]} in it, which would be counted twice; "
+                    f"write {alone}"
                 )
 
     @property

@@ -88,6 +88,21 @@ FROM_TRACE = {"from": "trace", "attributes": ["a"]}
             "write the total alone, or input and output",
         ),
         (
+            {"quantity": {"attributes": ["usageflow.uncached_input_tokens", "llm.token_count.prompt"]}},
+            "quantity",
+            "write llm.token_count.prompt alone",
+        ),
+        (
+            {"quantity": {"attributes": ["gen_ai.usage.total_tokens", "usageflow.uncached_input_tokens"]}},
+            "quantity",
+            "which would be counted twice",
+        ),
+        (
+            {"quantity": {"attributes": ["gen_ai.usage.input_tokens", "gen_ai.usage.cache_read_input_tokens"]}},
+            "quantity",
+            "which would be counted twice",
+        ),
+        (
             {"quantity": {"attribute": "gen_ai.usage.output_tokens", "input_excludes_cache": ["anthropic"]}},
             "quantity",
             "input_excludes_cache changes nothing here",
