@@ -132,7 +132,7 @@ def of_metrics(text: str) -> Iterator[Finding]:
         yield Finding(Level.NOTE if unmatched else Level.OK, "traffic", text, remedy)
     elif any(one.name.startswith("otel_usageflow_") for one in samples):
         remedy = "does the exporter of the API point here, over the right protocol?"
-        yield Finding(Level.WARNING, "traffic", "no HTTP request has come in since the service started", remedy)
+        yield Finding(Level.WARNING, "traffic", "no request has come in since the service started", remedy)
 
 
 _TOLD = {

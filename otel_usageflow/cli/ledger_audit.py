@@ -93,6 +93,9 @@ def _change(entry: "Entry") -> str:
     if "seals" in after:
         return f"{len(after['seals'])} seals"
     old, new = dict(_flat(before)), dict(_flat(after))
+    if entry.subject == "quarantine":  # what was asked for, and what was done: no change of one into the other
+        new |= {f"asked for {name}": value for name, value in old.items()}
+        old = {}
     told = []
     for name in sorted(old.keys() | new.keys(), key=lambda name: (name not in new, list({**new, **old}).index(name))):
         if old.get(name) == new.get(name):

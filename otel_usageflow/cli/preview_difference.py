@@ -31,7 +31,7 @@ def _tables(found: Difference) -> Iterator[tuple[str, Table]]:
     if found.unbilled:
         yield "Not billed", _counts(found.unbilled)
     totals = table("", *_COLUMNS, numbers=_COLUMNS)
-    for name, (before, after) in (("HTTP requests", found.requests), ("without a policy", found.unmatched_requests)):
+    for name, (before, after) in (("requests", found.requests), ("without a policy", found.unmatched_requests)):
         if before != after:
             totals.add_row(name, str(before), str(after), f"{after - before:+}")
     if totals.row_count:

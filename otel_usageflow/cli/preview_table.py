@@ -15,7 +15,7 @@ _MOST = 15
 
 def print_preview(result: Preview, console: Console) -> None:
     """Print usage first, then everything that was not billed and why."""
-    console.print(f"{_count(result.spans, 'span')}, {_count(result.requests, 'HTTP request')} among them")
+    console.print(f"{_count(result.spans, 'span')}, {_count(result.requests, 'request')} among them")
     if result.malformed:
         console.print(f"{_count(result.malformed, 'SERVER span')} without valid ids, which cannot be billed")
     for title, lines in _tables(result):

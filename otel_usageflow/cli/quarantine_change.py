@@ -34,14 +34,19 @@ def release(
 
     now = time.time()
     filters = replace(filters, aside_until=now)
-    seen = _look(quarantines, filters, lambda entry: release_of(entry, decided, now))
+    seen = _look(quarantines, filters, lambda entry: release_of(entry, decided, now), decided.quantity)
     if not seen.tell("Of what is in quarantine, this would be released:", tuple(Way)):
         return 0
     if not confirmed("Release it?", yes=yes):
         return 0
     who = Who(actor(), why, asked)
     return _step_by_step(
-        "released", quarantines, filters, seen.doable, lambda one, entries: one.release(entries, decided, who)
+        "released",
+        quarantines,
+        filters,
+        seen.doable,
+        lambda one, entries: one.release(entries, decided, who),
+        decided.quantity,
     )
 
 
@@ -102,7 +107,12 @@ class _Seen:
         return self.doable > 0
 
 
-def _look(quarantines: "Sequence[Quarantine]", filters: "Filters", what: "Callable[[Entry], str]") -> _Seen:
+def _look(
+    quarantines: "Sequence[Quarantine]",
+    filters: "Filters",
+    what: "Callable[[Entry], str]",
+    decided: "Quantity | None" = None,
+) -> _Seen:
     from otel_usageflow.ledger.amount import add
 
     seen = _Seen()
@@ -111,12 +121,17 @@ def _look(quarantines: "Sequence[Quarantine]", filters: "Filters", what: "Callab
         told = seen.lines[str(entry.reason), str(would)]
         told[0] = add(told[0], 1)
         told[1] = add(told[1], entry.requests)
-        told[2] = add(told[2], entry.quantity or 0)
+        told[2] = add(told[2], _quantity(entry, decided))
     from otel_usageflow.ledger.quarantine import Obstacle
 
     obstacles = {str(one) for one in Obstacle}
     seen.doable = sum(int(told[0]) for (_, would), told in seen.lines.items() if would not in obstacles)
     return seen
+
+
+def _quantity(entry: "Entry", decided: "Quantity | None") -> "Quantity":
+    """What an entry counts: a request without a quantity as much as was decided."""
+    return (decided or 0) if entry.quantity is None else entry.quantity
 
 
 def _entries(quarantines: "Sequence[Quarantine]", filters: "Filters") -> "Iterator[Entry]":
@@ -131,6 +146,7 @@ def _step_by_step(
     filters: "Filters",
     expected: int,
     step: "Callable[[Quarantine, list[Entry]], list[Entry]]",
+    decided: "Quantity | None" = None,
 ) -> int:
     """Each page is a transaction of its own, so that the service never waits long."""
     from otel_usageflow.ledger.amount import add, plain
@@ -144,7 +160,7 @@ def _step_by_step(
             for done in step(one, page):
                 entries += 1
                 requests += done.requests
-                quantity = add(quantity, done.quantity or 0)
+                quantity = add(quantity, _quantity(done, decided))
                 reasons[str(done.reason)] += done.requests
             if time.monotonic() - told_at > _TELL_EVERY:
                 told_at = time.monotonic()

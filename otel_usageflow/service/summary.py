@@ -133,7 +133,11 @@ def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
 
     return [
         count("spans", traffic.spans, "Spans taken."),
-        count("requests", traffic.requests, "HTTP requests among the spans."),
+        count(
+            "requests",
+            traffic.requests,
+            "Requests among the spans: HTTP, and gRPC calls where policies ask.",
+        ),
         count("unmatched_requests", traffic.unmatched, "Requests that no policy is about."),
         count(
             "malformed_spans", traffic.malformed, "Spans without a valid trace or span id, which cannot be billed."

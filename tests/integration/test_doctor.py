@@ -242,7 +242,7 @@ async def test_beside_the_running_service(
         idle = await doctor(path, capsys)
         assert "the service takes spans" in idle.of(Level.OK)
         assert f"127.0.0.1:{http} takes connections, from this machine only" in idle.of(Level.OK)
-        assert "no HTTP request has come in since the service started" in idle.of(Level.WARNING)
+        assert "no request has come in since the service started" in idle.of(Level.WARNING)
         made = [span({"http.request.method": "GET", "url.path": f"/{n}"}) for n in range(3)]
         async with aiohttp.ClientSession() as session:
             headers = {"Content-Type": "application/x-protobuf"}

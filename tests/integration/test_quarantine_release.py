@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from billing import CHAT, batch, record
+from ledger_config import configuration
 from ledgers import METER, Book, book
 from quarantine_command import nothing_is_wrong, quarantine
 
+from otel_usageflow.cli import main
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.ledger.charge import DAY
@@ -73,13 +75,23 @@ async def test_a_person_decides_who_the_user_is(ledger: Path) -> None:
     nothing_is_wrong(ledger)
 
 
-async def test_a_person_decides_the_quantity(ledger: Path) -> None:
-    """A request without a valid quantity counts what a person says, exactly."""
+async def test_a_person_decides_the_quantity(
+    ledger: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request without a valid quantity counts what a person says, exactly; the command and the audit log say so."""
     usage = record(reason=Reason.BAD_QUANTITY, at=_now(), quantity=None)
     async with book(ledger) as open_book:
         await open_book.list_customers({"acme": "cus_1"})
         await open_book.commit(batch(usage), time.time())
         assert await run(ledger, "release", "--user", "acme", "--quantity", "0.25", "--yes") == 0
+        told = capsys.readouterr()
+        assert "1 requests, quantity 0.25, in 1 entries: billed as decided" in told.err
+        assert "released: 1 requests, quantity 0.25 (1 bad_quantity)" in told.out
+        monkeypatch.setenv("COLUMNS", "1000")
+        assert await asyncio.to_thread(main, ["ledger", "audit", "--config", str(configuration(ledger))]) == 0
+        (line,) = [one for one in capsys.readouterr().out.splitlines() if "released" in one]
+        assert "asked for quantity: 0.25" in line
+        assert "->" not in line
         (event,) = await settle_all(open_book)
         assert event.value == "0.25"
     nothing_is_wrong(ledger)

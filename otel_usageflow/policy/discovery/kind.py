@@ -36,7 +36,7 @@ REASONS: Final = {
     EndpointKind.STATIC: "a static file",
     EndpointKind.OPTIONS: "asks what is allowed",
     EndpointKind.HEAD: "asks without wanting an answer",
-    EndpointKind.UNSUCCESSFUL: "no request succeeded (2xx)",
+    EndpointKind.UNSUCCESSFUL: "no request succeeded (2xx, of gRPC OK)",
 }
 """Why an endpoint is left out of the starter file."""
 
