@@ -1,5 +1,6 @@
 """Something answers where Stripe should: usage is kept, nothing is guessed, and the service goes on."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -73,9 +74,11 @@ async def test_usage_is_kept_until_stripe_is_back(tmp_path: Path, answer: str, p
         proxy.wrong = path
         endpoints = {"api": proxy.url, "meter_events": proxy.url, "connect": proxy.url}
         async with billing(tmp_path, stripe, endpoints=endpoints) as running:
+            failing = asyncio.create_task(running.exporter.watch())
             await running.bill(record(quantity=2))
             await stripe.wait_until(lambda: proxy.answered > 0)
             proxy.wrong = None
             await stripe.wait_until(lambda: total(stripe, customer) == 2)
-            assert not any(task.done() for task in running.exporter._tasks)
+            assert not failing.done()
+            failing.cancel()
         assert stripe.violations == []
