@@ -46,7 +46,7 @@ def outlets(config: "Config") -> list[Outlet]:
             own = exporter.account or ""
             fields = frozenset(
                 (policy.account or own, policy.customer.metadata_field)
-                for policy in _policies(config, id_)
+                for policy, _ in _policies(config, id_)
                 if policy.customer.metadata_field is not None
             )
             found.append(Outlet(id_, exporter, tuple(_billed(config, id_, own)), fields))
@@ -58,16 +58,20 @@ def outlets(config: "Config") -> list[Outlet]:
 def _billed(config: "Config", exporter: str, account: str) -> "Iterator[Billed]":
     from otel_usageflow.exporters.stripe_meter.needed_meters import Billed
 
-    for policy in _policies(config, exporter):
+    for policy, weighed in _policies(config, exporter):
         where = policy.account or account
-        yield Billed(policy.name, policy.event_name, where, policy.quantity == 1, tuple(sorted(policy.payload)))
+        ones = policy.quantity == 1 and not weighed
+        yield Billed(policy.name, policy.event_name, where, ones, tuple(sorted(policy.payload)))
 
 
-def _policies(config: "Config", exporter: str) -> "Iterator[PolicyConfig]":
-    """The policies that bill through an exporter; of other processors than `usage_policy` nothing is known."""
+def _policies(config: "Config", exporter: str) -> "Iterator[tuple[PolicyConfig, bool]]":
+    """The policies that bill through an exporter, and whether they bill by weight (`sampling: adjust`).
+
+    Of other processors than `usage_policy` nothing is known.
+    """
     from otel_usageflow.processors.usage_policy.config import UsagePolicyConfig
 
     for id_ in sorted({p.processors[0] for p in config.pipelines.values() if exporter in p.exporters}):
         processor = config.processors[id_].config
         if isinstance(processor, UsagePolicyConfig):
-            yield from processor.policies
+            yield from ((policy, processor.sampling == "adjust") for policy in processor.policies)

@@ -103,6 +103,20 @@ async def test_a_count_meter_fits_requests_that_count_one(tmp_path: Path, capsys
         assert await verdicts(capsys, several) == (3, {"api_request": "unfit"})
 
 
+async def test_a_count_meter_does_not_fit_requests_that_are_weighed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under `sampling: adjust` it says what a start would say: a meter that counts events ignores the weight."""
+    async with StripeDouble() as stripe:
+        stripe.add_meter("api_request", "count")
+        path = written(tmp_path, stripe, {})
+        values = yaml.safe_load(path.read_text())
+        values["processors"]["usage_policy"]["sampling"] = "adjust"
+        path.write_text(yaml.safe_dump(values))
+        assert await verdicts(capsys, path) == (3, {"api_request": "unfit"})
+        assert "sampling: adjust" in (await run(capsys, path, "check"))[1]
+
+
 async def test_create_shows_asks_and_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Only what is missing is made, only after it was shown and confirmed; a second run makes nothing."""
     async with StripeDouble() as stripe:

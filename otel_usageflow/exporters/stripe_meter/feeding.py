@@ -69,7 +69,7 @@ def feeding(meter: Meter | None, event_name: str, account: str, *, ones: bool = 
     if meter.formula == Formula.COUNT and not ones:
         return Unfit(
             f"the meter with event_name {event_name!r} counts events and ignores their value, but a policy bills "
-            "another quantity than 1",
+            "another quantity than 1, or weighs requests (sampling: adjust)",
             "create a meter that aggregates by sum under another event_name, and name that in the policy",
         )
     try:
