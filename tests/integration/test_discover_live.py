@@ -81,6 +81,7 @@ async def test_what_an_sdk_sends_is_told_at_the_end(protocol: str, number: int, 
         ("header", "x-account-id"): 2
     }
     assert "zebra" not in out + output.read_text()
+    assert "header x-account-id, on 2 of 2, 2 values in all" in output.read_text()
     assert command("validate", "--config", output).status == 0
     (policy,) = yaml.safe_load(output.read_text())["processors"]["usage_policy"]["policies"]
     assert (policy["endpoint"], policy["user"]) == ("POST /v1/chat", {"header": "x-account-id"})

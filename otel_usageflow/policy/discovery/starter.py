@@ -147,9 +147,10 @@ def _requests(count: EndpointCount) -> str:
 
 
 def _told(place: Place, number: int, count: EndpointCount, total: PlaceCount | None) -> str:
-    distinct = (
-        "" if total is None else f", {'over ' if total.over else ''}{len(total.distinct) - total.over} values in all"
-    )
+    distinct = ""
+    if total is not None:
+        number_of_values = f"{'over ' if total.over else ''}{len(total.distinct) - total.over}"
+        distinct = f", {number_of_values} {'value' if number_of_values == '1' else 'values'} in all"
     return f"{_plain(place.source)} {_plain(place.name)}, on {number} of {count.requests}{distinct}"
 
 
