@@ -10,7 +10,7 @@ import traces
 from billing import CHAT, batch, record
 from ledgers import Book, book
 from looking_back import rows
-from pruning import prune
+from pruning import problems, prune
 from quarantine_command import nothing_is_wrong, quarantine
 
 from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
@@ -258,3 +258,20 @@ async def test_requests_that_are_summed_over_their_trace(tmp_path: Path, order: 
         assert await bill(open_book, now + 200) == 7
         assert list(open_book.standings()) == [("acme", "billed", None)]
     nothing_is_wrong(tmp_path)
+
+
+@pytest.mark.parametrize("user", ["acme", None])
+async def test_late_spans_go_with_their_request(tmp_path: Path, user: str | None) -> None:
+    """A span that was usage of its own, because it was late, counts no more once its request gives way to another."""
+    now = traces.NOW
+    first, second = _summed(1, "r1", user, 100, now), _summed(2, "r1", "acme", 7, now - 1)
+    late = traces.span(3, 1, tokens=20, trace=(1).to_bytes(16, "big"), ended_ns=now * 10**9)
+    async with book(tmp_path) as open_book:
+        open_book.meters["", traces.TERMS.event_name] = open_book.meters["", "api_request"]
+        await open_book.list_customers({"acme": "cus_1"})
+        for number, some in enumerate((first, [late], second), 1):
+            await open_book.commit(traces.trace_batch(*some), now + 100 * number)
+            await traces.settle_traces(open_book, now + 100 * number + 60)
+        assert await bill(open_book, now + 500) == 7
+        assert list(open_book.standings()) == [("acme", "billed", None)]
+    assert problems(tmp_path) == []

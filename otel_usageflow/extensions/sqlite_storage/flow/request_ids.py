@@ -49,6 +49,10 @@ WHERE i.request = ? AND i.same_as = ?
 """
 
 
+_LATE = """
+SELECT p.key FROM traces JOIN trace_parts p USING (trace_no)
+WHERE trace_id = ? AND p.meter_id = ? AND p.request = ? AND p.key != x''
+"""
 # Charges that once went the other way, and gave way there to the one that comes now.
 _COMES_BACK = """
 SELECT i.key, b.quantity FROM request_ids i JOIN refiled f ON f.key = i.key JOIN request_ids b ON b.key = f.became
@@ -115,6 +119,7 @@ def settle(
                     gone.add(key)
             elif counts_for_it is not None:
                 _leave(connection, request, key, member, counts_for_it, now)
+                _take_late_back(connection, key, take_back, now)
     connection.executemany(_WRITE, [(*line, None, None, check_sum(*line, None, None)) for line in alone])
     return gone
 
@@ -223,6 +228,25 @@ def _leave(
     connection: sqlite3.Connection, request: bytes, key: bytes, member: _Member, counts_for_it: bytes, now: float
 ) -> None:
     """One that counted so far, and whatever had given way to it, gives way to another."""
+    _set_aside(connection, key, now)
+    followers = connection.execute(
+        "SELECT key, quantity FROM request_ids WHERE request = ? AND same_as = ?", (request, key)
+    ).fetchall()
+    for follower, quantity in [*followers, (key, member.quantity)]:
+        _write(connection, follower, request, counts_for_it, quantity)
+
+
+def _take_late_back(connection: sqlite3.Connection, key: bytes, take_back: TakeBack, now: float) -> None:
+    """Spans that came too late for their request, which gives way to another now, count as little as it does."""
+    trace_id, span_id = trace_of(key)
+    late = connection.execute(_LATE, (trace_id, int.from_bytes(key[28:], "big"), span_id)).fetchall()
+    for (one,) in late:
+        if take_back(one):
+            _set_aside(connection, one, now)
+
+
+def _set_aside(connection: sqlite3.Connection, key: bytes, now: float) -> None:
+    """Let a charge leave quarantine, if it stands there, and keep it without a quantity."""
     connection.execute(
         """INSERT OR IGNORE INTO records SELECT key, series_id, origin_id, at_ns, NULL, (SELECT seq FROM ledger)
            FROM quarantine WHERE key = ? AND resolved_at IS NULL""",
@@ -231,11 +255,6 @@ def _leave(
     _note_stray(connection, key)
     trace_index.outdate(connection, [key])
     _resolve(connection, key, now)
-    followers = connection.execute(
-        "SELECT key, quantity FROM request_ids WHERE request = ? AND same_as = ?", (request, key)
-    ).fetchall()
-    for follower, quantity in [*followers, (key, member.quantity)]:
-        _write(connection, follower, request, counts_for_it, quantity)
 
 
 def _write(connection: sqlite3.Connection, *line: bytes | int | str | None) -> None:
