@@ -137,7 +137,16 @@ def test_the_table_shows_what_was_not_billed_and_why(
     """Users and sums, reasons, the attributes of requests without a user, and endpoints without a policy."""
     assert main(["preview", "--config", files[0], "--input", files[1]]) == 0
     table = capsys.readouterr().out
-    for text in ("10 spans", "9 requests among them", "zoe", "0.1", "bad_quantity", "status", "url.path", "/other/{id}"):
+    for text in (
+        "10 spans",
+        "9 requests among them",
+        "zoe",
+        "0.1",
+        "bad_quantity",
+        "status",
+        "url.path",
+        "/other/{id}",
+    ):
         assert text in table
 
 
