@@ -1,5 +1,6 @@
 """What holds for every duration, every expansion and every merge."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -115,7 +116,12 @@ def test_yaml_never_crashes(text: str) -> None:
     assert isinstance(tree, dict | list | str | int | Decimal | None)
 
 
-@given(st.dictionaries(keys, st.integers() | texts | st.booleans(), max_size=4))
+# The other program is PyYAML, which writes YAML 1.1: there 1e3 and 0o7 are text, here and in the Collector numbers.
+_numbers_since_1_2 = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+|0o[0-7]+")
+texts_of_both = texts.filter(lambda text: not _numbers_since_1_2.fullmatch(text))
+
+
+@given(st.dictionaries(keys, st.integers() | texts_of_both | st.booleans(), max_size=4))
 def test_plain_yaml_means_the_same_to_everybody(tree: Any) -> None:
     """What another program writes as YAML is read as what it meant."""
     assert read_yaml(yaml.safe_dump(tree)) == (tree or {})
