@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from otel_usageflow.config.place import Place, replaced, value_at
+from otel_usageflow.config.yaml_reader import PLAIN_FORMS
 
 REDACTED = "[REDACTED]"
 
@@ -27,6 +28,9 @@ def _decimal(dumper: _Dumper, value: Decimal) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(Decimal, _decimal)
+# PyYAML puts quotes around text that looks like something else to YAML 1.1; here it is read by 1.2: 1e3, 0o7.
+for _tag, _pattern, _first in PLAIN_FORMS:
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 def _literal(tree: Any) -> Any:

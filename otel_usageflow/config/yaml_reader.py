@@ -55,14 +55,15 @@ class _Loader(yaml.SafeLoader):
 
 _FRACTION = r"(?:(?:0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?"
 _EXPONENT = r"(?:0|[1-9][0-9]*)[eE][-+]?[0-9]{1,3}"
-_RESOLVERS = (
+PLAIN_FORMS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+", list("-+0123456789")),
     ("float", f"[-+]?(?:{_FRACTION}|{_EXPONENT})", list("-+.0123456789")),
     ("merge", r"<<", ["<"]),
 )
-for _tag, _pattern, _first in _RESOLVERS:
+"""What plain text is read as something else: type, pattern, first characters. YAML 1.2's core schema, and merging."""
+for _tag, _pattern, _first in PLAIN_FORMS:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 

@@ -101,6 +101,7 @@ def test_later_wins(base: Any, over: Any) -> None:
 
 @given(maps)
 @example({"${": "${", "$$": ["$$"]})
+@example({"a": "0E0", "b": "0o7", "c": "1_0", "d": "<<", "e": "12:30"})
 def test_printed_configurations_read_back(tree: Any) -> None:
     """What print-config writes reads back, through YAML and expansion, as the same values."""
     assert expand(read_yaml(redacted(tree, ())), {}).tree == tree
