@@ -120,6 +120,22 @@ async def test_a_pruned_span_that_comes_again_is_not_billed(tmp_path: Path) -> N
         assert (await open_book.ledger.commit(batch(*days[3]), START + 5 * DAY)).duplicates == len(days[3])
 
 
+async def test_an_inner_span_that_was_pruned_leaves_its_window_right(tmp_path: Path) -> None:
+    """What was taken out of a window that still waits is pruned before it: that is no contradiction."""
+    async with book(tmp_path, window=1) as opened:
+        child = record("acme", at=START)
+        outer = child._replace(span_id=b"\x01" * 8)
+        inner_span = UnflaggedSpan(child.trace_id, child.span_id, outer.span_id, "shop", child.ended_ns)
+        outer_span = UnflaggedSpan(outer.trace_id, outer.span_id, b"", "shop", outer.ended_ns)
+        await opened.commit(UsageBatch([child], [inner_span]), START)
+        await opened.commit(UsageBatch([outer], [outer_span]), START)
+        await opened.commit(batch(record("acme", at=START + 19 * DAY)), START + 19 * DAY)
+        assert problems(tmp_path) == []
+        assert await prune(opened, START + 20 * DAY, retention=DAY)
+        assert count(tmp_path, "records") == 2
+        assert problems(tmp_path) == []
+
+
 async def test_a_clock_that_jumps_prunes_nothing_that_is_needed(tmp_path: Path) -> None:
     """40 days ahead and back: usage counts its age from the newest usage, and a running service sees the jump."""
     async with book(tmp_path) as open_book:

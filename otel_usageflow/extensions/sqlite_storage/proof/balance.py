@@ -83,7 +83,8 @@ def _check_minute(
             if window.event_id is not None and window.event_id > 0:
                 by_event[window.event_id].append(window)
             if not pruned or (id(window) in sums and not under_way):
-                _check_window(window, _with_what_left(connection, window, sums[id(window)]), found)
+                real = _with_what_left(connection, window, sums[id(window)])
+                _check_window(window, _with_what_is_pruned(window, real) if pruned else real, found)
     for event_id, covered in by_event.items():
         _check_event(connection, event_id, covered, found)
 
@@ -151,6 +152,14 @@ def _with_what_left(connection: sqlite3.Connection, window: Window, real: _Found
             real.taken_back = True
             real.first_seq = min(left[0], left[0] if real.first_seq is None else real.first_seq)
             real.last_seq = max(left[1], left[1] if real.last_seq is None else real.last_seq)
+    return real
+
+
+def _with_what_is_pruned(window: Window, real: _Found) -> _Found:
+    """The same, knowing that a charge which was taken back is pruned before its window, if that still waits."""
+    told, there = (window.first_seq, window.last_seq), (real.first_seq, real.last_seq)
+    if there[0] is not None and there[1] is not None and told != there and told[0] <= there[0] <= there[1] <= told[1]:
+        real.first_seq, real.last_seq, real.taken_back = *told, True
     return real
 
 
