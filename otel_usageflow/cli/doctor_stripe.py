@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.finding import Finding, Level
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
-from otel_usageflow.exporters.stripe_meter.api import Look, StripeApi, StripeFailure, connect
+from otel_usageflow.exporters.stripe_meter.api import Look, StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.needed_meters import Needed, Verdict, needed
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.model.outcome import Halted
 
 if TYPE_CHECKING:

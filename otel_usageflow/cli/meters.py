@@ -121,7 +121,8 @@ def _judge(outlet: "Outlet", found: "Found") -> "list[Needed]":
 
 
 async def _meters(outlet: "Outlet") -> "Found":
-    from otel_usageflow.exporters.stripe_meter.api import StripeFailure, connect
+    from otel_usageflow.exporters.stripe_meter.api import connect
+    from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 
     found = {}
     async with connect(outlet.config) as api:
@@ -135,7 +136,8 @@ async def _meters(outlet: "Outlet") -> "Found":
 
 async def _make(outlet: "Outlet", needs: "Sequence[Needed]") -> None:
     """Make meters. One that somebody else has made meanwhile is as good."""
-    from otel_usageflow.exporters.stripe_meter.api import StripeFailure, connect
+    from otel_usageflow.exporters.stripe_meter.api import connect
+    from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 
     async with connect(outlet.config) as api:
         for one in needs:

@@ -8,10 +8,11 @@ from otel_usageflow.cli.books import Book
 from otel_usageflow.cli.progress import ProgressLine
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.reconcile import Comparer, NotComparable, meters_of
 from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 from otel_usageflow.ledger.charge import STRIPE_PAST
 from otel_usageflow.ledger.reconcile import HOUR, SETTLED_FOR, Difference, Only, Pair, Stretch, Tally, stretches

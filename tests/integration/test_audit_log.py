@@ -19,6 +19,7 @@ from otel_usageflow.config.load import load
 from otel_usageflow.extensions.sqlite_storage import SqliteStorage, SqliteStorageConfig
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
+from otel_usageflow.extensions.sqlite_storage.schema import MIGRATIONS
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.service.billing_settings import billing_settings
 from otel_usageflow.service.service import Service
@@ -41,7 +42,7 @@ async def test_a_new_ledger_says_when_it_was_made(tmp_path: Path) -> None:
             pass
     (created,) = entries(tmp_path, "created")
     assert created["actor"] == "service"
-    assert created["after"]["schema"] == 2
+    assert created["after"]["schema"] == len(MIGRATIONS)
 
 
 async def test_changed_settings_are_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ import stripe
 from foreign_programs import PATIENCE, need
 from prepare import STRIPE_MOCK
 
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, UnexpectedAnswer, connect
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.wire import UnexpectedAnswer
 from otel_usageflow.model.meter_event import MeterEvent
 
 NOW = 1_790_000_000

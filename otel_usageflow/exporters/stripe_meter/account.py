@@ -11,9 +11,10 @@ import structlog
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure
+from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.directory import Directory
 from otel_usageflow.exporters.stripe_meter.feeding import Meter, Unfit, feeding, refusals
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.ledger import Ledger
 from otel_usageflow.model.usage import Reason, Terms

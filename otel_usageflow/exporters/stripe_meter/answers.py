@@ -7,7 +7,7 @@ reported, because v1 gives most refusals of meter events no code.
 import aiohttp
 import stripe
 
-from otel_usageflow.exporters.stripe_meter.api import Redirected
+from otel_usageflow.exporters.stripe_meter.wire import Redirected
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 from otel_usageflow.model.usage import Reason
 

@@ -3,31 +3,19 @@
 The client makes one attempt only: retries are the sender's business, where they are visible and durable.
 """
 
-import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
-import aiohttp
 import stripe
 
+from otel_usageflow.exporters.stripe_meter.access import Access, PlatformAccess
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.wire import REMEDY, UnexpectedAnswer, only_from_stripe, opened
 from otel_usageflow.model.meter_event import MeterEvent
-
-
-class UnexpectedAnswer(Exception):
-    """Something answered that is not Stripe."""
-
-
-class Redirected(aiohttp.ClientError):
-    """Something answered with another address. Stripe never does, and following would turn a POST into a GET."""
-
-
-StripeFailure = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError, UnexpectedAnswer)
-"""What a call can raise. The client wraps most, but not an answer that breaks off in the middle."""
 
 PAGE = 100
 _REPORTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
@@ -80,8 +68,9 @@ class Look(NamedTuple):
 class StripeApi:
     """Stripe, seen from one exporter. `account` is empty for the key's own account everywhere."""
 
-    def __init__(self, client: stripe.StripeClient) -> None:
+    def __init__(self, client: stripe.StripeClient, access: Access) -> None:
         self._client = client
+        self._access = access
         self._v1 = client.v1
 
     async def create_meter_event(self, event: MeterEvent, meter: Meter) -> str:
@@ -95,7 +84,7 @@ class StripeApi:
             meter.customer_key: event.customer,
             meter.value_key: event.value,
         }
-        with _only_from_stripe():
+        with only_from_stripe():
             answer = await self._v1.billing.meter_events.create_async(
                 {
                     "event_name": event.event_name,
@@ -103,11 +92,11 @@ class StripeApi:
                     "identifier": event.identifier,
                     "timestamp": event.timestamp,
                 },
-                _on(event.account, idempotency_key=event.idempotency_key),
+                self._access.v1(event.account, idempotency_key=event.idempotency_key),
             )
             said = answer.to_dict()
             if said.get("object") != "billing.meter_event" and said.get("identifier") != event.identifier:
-                raise UnexpectedAnswer("the answer is no meter event; " + _REMEDY)
+                raise UnexpectedAnswer("the answer is no meter event; " + REMEDY)
         response = answer.last_response
         return str(response.request_id or "") if response is not None else ""
 
@@ -120,14 +109,14 @@ class StripeApi:
         Raises:
             StripeFailure: see `answers.cancellation_outcome`. Source: `billing/meter-event-adjustment/create`.
         """
-        with _only_from_stripe():
+        with only_from_stripe():
             answer = await self._v1.billing.meter_event_adjustments.create_async(
                 {"event_name": event_name, "type": "cancel", "cancel": {"identifier": identifier}},
-                _on(account, idempotency_key=key),
+                self._access.v1(account, idempotency_key=key),
             )
             said = answer.to_dict()
             if said.get("object") != "billing.meter_event_adjustment":
-                raise UnexpectedAnswer("the answer is no meter event adjustment; " + _REMEDY)
+                raise UnexpectedAnswer("the answer is no meter event adjustment; " + REMEDY)
             return str(said["status"])
 
     async def meters(self, account: str) -> list[Meter]:
@@ -136,8 +125,8 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, **after}
-            with _only_from_stripe():
-                page = await self._v1.billing.meters.list_async(params, _on(account))
+            with only_from_stripe():
+                page = await self._v1.billing.meters.list_async(params, self._access.v1(account))
                 found.extend(_meter(item.to_dict()) for item in page.data)
             if not page.has_more or not page.data:
                 return found
@@ -149,7 +138,7 @@ class StripeApi:
         Raises:
             StripeFailure: it was not made, or nobody knows. Source: `billing/meter/create`.
         """
-        with _only_from_stripe():
+        with only_from_stripe():
             made = await self._v1.billing.meters.create_async(
                 {
                     "display_name": event_name,
@@ -158,7 +147,7 @@ class StripeApi:
                     "customer_mapping": {"type": "by_id", "event_payload_key": "stripe_customer_id"},
                     "value_settings": {"event_payload_key": "value"},
                 },
-                _on(account),
+                self._access.v1(account),
             )
             return _meter(made.to_dict())
 
@@ -174,8 +163,10 @@ class StripeApi:
         if grouping is not None:
             params["value_grouping_window"] = grouping
         while True:
-            with _only_from_stripe():
-                page = await self._v1.billing.meters.event_summaries.list_async(meter_id, params, _on(account))
+            with only_from_stripe():
+                page = await self._v1.billing.meters.event_summaries.list_async(
+                    meter_id, params, self._access.v1(account)
+                )
                 summaries = [_summary(item.to_dict()) for item in page.data]
             yield summaries
             if not page.has_more or not page.data:
@@ -184,24 +175,24 @@ class StripeApi:
 
     async def error_reports(self, account: str, since: str) -> AsyncIterator[list[Mapping[str, Any]]]:
         """Error reports about meter events since a moment (RFC 3339), page by page, newest first; maybe thin."""
-        options = _in_context(account)
+        options = self._access.v2(account)
         params: Any = {"types": _REPORTS, "created": {"gte": since}, "limit": PAGE}
-        with _only_from_stripe():
+        with only_from_stripe():
             page: Any = await self._client.v2.core.events.list_async(params, options)
         while True:
-            with _only_from_stripe():
+            with only_from_stripe():
                 reports, following = [item.to_dict() for item in page.data], page.next_page_url
             yield reports
             if not following:
                 return
-            with _only_from_stripe():
+            with only_from_stripe():
                 answer = await self._client.raw_request_async("get", following, **options)
                 page = self._client.deserialize(answer, api_mode="V2")
 
     async def error_report(self, account: str, report: str) -> Mapping[str, Any]:
         """One error report with its data."""
-        with _only_from_stripe():
-            event = await self._client.v2.core.events.retrieve_async(report, None, _in_context(account))
+        with only_from_stripe():
+            event = await self._client.v2.core.events.retrieve_async(report, None, self._access.v2(account))
             facts: Mapping[str, Any] = event.to_dict()
         return facts
 
@@ -211,7 +202,7 @@ class StripeApi:
         Raises:
             StripeFailure: there was no answer.
         """
-        options = _in_context(account) if path.startswith("/v2/") else _on(account)
+        options = self._access.v2(account) if path.startswith("/v2/") else self._access.v1(account)
         try:
             answer = await self._client.raw_request_async("get", path, **options)
             return Look(answer.code, "", str(answer.headers.get("Date") or ""))
@@ -226,8 +217,8 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, **after}
-            with _only_from_stripe():
-                page = await self._v1.customers.list_async(params, _on(account))
+            with only_from_stripe():
+                page = await self._v1.customers.list_async(params, self._access.v1(account))
                 customers = [_customer(item) for item in page.data]
             yield customers
             if not page.has_more or not page.data:
@@ -239,8 +230,8 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, "types": _CHANGES, "created": {"gte": since}, **after}
-            with _only_from_stripe():
-                page = await self._v1.events.list_async(params, _on(account))
+            with only_from_stripe():
+                page = await self._v1.events.list_async(params, self._access.v1(account))
                 changes = [_change(item) for item in page.data]
             yield changes
             if not page.has_more or not page.data:
@@ -250,8 +241,8 @@ class StripeApi:
     async def customer(self, account: str, customer: str) -> Customer:
         """One customer as it is now."""
         try:
-            with _only_from_stripe():
-                return _customer(await self._v1.customers.retrieve_async(customer, None, _on(account)))
+            with only_from_stripe():
+                return _customer(await self._v1.customers.retrieve_async(customer, None, self._access.v1(account)))
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
                 return Customer(customer, {}, deleted=True)
@@ -261,61 +252,16 @@ class StripeApi:
         """Ids of customers whose metadata field may have this value: late and case-insensitive, so check again."""
         query = f'metadata["{_quoted(field)}"]:"{_quoted(value)}"'
         params: Any = {"query": query, "limit": PAGE}
-        with _only_from_stripe():
-            page = await self._v1.customers.search_async(params, _on(account))
+        with only_from_stripe():
+            page = await self._v1.customers.search_async(params, self._access.v1(account))
             return [item.id for item in page.data]
 
 
 @asynccontextmanager
 async def connect(config: StripeMeterConfig) -> AsyncIterator[StripeApi]:
     """Stripe, for as long as the block lasts. No call is made yet."""
-    stripe.enable_telemetry = False
-    tls = ssl.create_default_context(cafile=stripe.ca_bundle_path)
-    redirects = aiohttp.TraceConfig()
-    redirects.on_request_redirect.append(_refuse_redirect)
-    timeout = aiohttp.ClientTimeout(total=config.timeout.total_seconds())
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls, limit=0, keepalive_timeout=30),
-        trust_env=True,  # HTTPS_PROXY
-        trace_configs=[redirects],
-    ) as session:
-        http: Any = stripe.AIOHTTPClient(timeout=timeout, session=session)
-        client = stripe.StripeClient(
-            config.api_key.get_secret_value(),
-            base_addresses={
-                "api": config.endpoints.api.rstrip("/"),
-                "meter_events": config.endpoints.meter_events.rstrip("/"),
-                "connect": config.endpoints.connect.rstrip("/"),
-            },
-            max_network_retries=0,
-            http_client=http,
-        )
-        yield StripeApi(client)
-
-
-async def _refuse_redirect(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
-    raise Redirected(f"redirected to {redirect.response.headers.get('Location')!r}; " + _REMEDY)
-
-
-_REMEDY = "is exporters::stripe_meter::endpoints right, and is there a proxy in between?"
-
-
-@contextmanager
-def _only_from_stripe() -> Iterator[None]:
-    """Take answers in which something is missing that Stripe always says for what they are."""
-    try:
-        yield
-    except (AttributeError, InvalidOperation, KeyError, TypeError, ValueError) as error:
-        raise UnexpectedAnswer(f"the answer is not Stripe's ({type(error).__name__}: {error}); " + _REMEDY) from error
-
-
-def _on(account: str, **options: str) -> Any:
-    return {**options, "stripe_account": account} if account else options
-
-
-def _in_context(account: str) -> Any:
-    """The same for v2, which names accounts by their context."""
-    return {"stripe_context": account} if account else {}
+    async with opened(config) as client:
+        yield StripeApi(client, PlatformAccess())
 
 
 def _quoted(text: str) -> str:

@@ -16,10 +16,11 @@ import structlog
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.answers import cancellation_outcome, explained
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure
+from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.exporters.stripe_meter.summaries import Summaries
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.charge import MINUTE
 from otel_usageflow.ledger.correction import (
     AskSummary,

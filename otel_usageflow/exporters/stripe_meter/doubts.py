@@ -14,10 +14,10 @@ import structlog
 
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import StripeFailure
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.rhythm import Rhythm
 from otel_usageflow.exporters.stripe_meter.summaries import Summaries
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.charge import MINUTE, STRIPE_PAST
 from otel_usageflow.ledger.doubt import Concluded, Doubts, OpenReport, Place
 from otel_usageflow.ledger.freeze import Formula

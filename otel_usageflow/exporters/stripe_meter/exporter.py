@@ -14,12 +14,13 @@ from otel_usageflow.delivery.sender import Delivery, Sender
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, connect
+from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.background import Background, Surroundings
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation, traces
 from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.former import filed, former
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage

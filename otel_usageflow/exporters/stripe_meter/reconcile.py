@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
-from otel_usageflow.exporters.stripe_meter.api import PAGE, Grouping, StripeFailure, Summary
+from otel_usageflow.exporters.stripe_meter.api import PAGE, Grouping, Summary
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.summaries import Summaries
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.freeze import Formula
 from otel_usageflow.ledger.reconcile import (

@@ -14,12 +14,13 @@ import structlog
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure
+from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.config import ReconcileConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.reconcile import Compared, Comparer, NotComparable, meters_of
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.exporters.stripe_meter.summaries import Summaries
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.amount import plain
 from otel_usageflow.ledger.charge import STRIPE_PAST
 from otel_usageflow.ledger.reconcile import A_DAY, HOUR, SETTLED_FOR, ComparedSums, Only, Pair, stretches

@@ -14,9 +14,10 @@ import structlog
 
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.answers import explained
-from otel_usageflow.exporters.stripe_meter.api import StripeApi, StripeFailure, UnexpectedAnswer
+from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.doubts import REMEDY_REJECTED
 from otel_usageflow.exporters.stripe_meter.rhythm import Rhythm
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure, UnexpectedAnswer
 from otel_usageflow.ledger.doubt import Doubts, ErrorReport, ErrorSample
 
 _log = structlog.get_logger(__name__)

@@ -31,18 +31,21 @@ def migrate(connection: sqlite3.Connection, ledger_id: str) -> None:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute("INSERT INTO ledger VALUES (1, ?, 0)", (ledger_id,))
             connection.execute(f"PRAGMA user_version = {number + 1}")
-            if number:  # the first schema has no audit log
-                record(connection, _told(connection, version, number), time.time())
+            if change := _told(connection, version, number):
+                record(connection, change, time.time())
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
             raise
 
 
-def _told(connection: sqlite3.Connection, version: int, number: int) -> Change:
-    """What the audit log says about a step of the schema from `number`, in a ledger that began at `version`."""
+def _told(connection: sqlite3.Connection, version: int, number: int) -> Change | None:
+    """What the audit log says about a step of the schema from `number`, in a ledger that began at `version`.
+
+    A ledger that is made now is told of once, at its last step; the first schema has no audit log.
+    """
     (ledger_id,) = connection.execute("SELECT ledger_id FROM ledger").fetchone()
     after = {"schema": number + 1, "ledger_id": ledger_id}
-    if version == 0 and number == 1:
-        return Change(SERVICE, CREATED, "ledger", after=after)
-    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after=after)
+    if version == 0:
+        return Change(SERVICE, CREATED, "ledger", after=after) if number + 1 == len(MIGRATIONS) else None
+    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after=after) if number else None

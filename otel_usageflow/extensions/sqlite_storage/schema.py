@@ -34,6 +34,9 @@ Where what lives, and why:
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
 """
 
+from otel_usageflow.extensions.sqlite_storage.connect_schema import CONNECT_TABLES
+from otel_usageflow.extensions.sqlite_storage.directory_schema import DIRECTORY_TABLES
+from otel_usageflow.extensions.sqlite_storage.stream_schema import STREAM_TABLES
 from otel_usageflow.extensions.sqlite_storage.trace_schema import TRACE_TABLES
 
 APPLICATION_ID = 0x75_66_6C_77  # "uflw"
@@ -386,5 +389,7 @@ CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) W
     + TRACE_TABLES
 )
 
-MIGRATIONS: tuple[str, ...] = (_V1, _V2)
+_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES
+
+MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 """Script number n takes a ledger from version n to n + 1."""
