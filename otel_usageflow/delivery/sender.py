@@ -14,35 +14,22 @@ What it keeps to:
 """
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import structlog
 
-from otel_usageflow.delivery.gate import Gate
+from otel_usageflow.delivery.attempts import Attempts, too_old_to_resend
 from otel_usageflow.delivery.lanes import Lanes
-from otel_usageflow.delivery.pace import Pace
-from otel_usageflow.delivery.retry import Backoff
+from otel_usageflow.delivery.setting import Delivery
 from otel_usageflow.errors import Unavailable
-from otel_usageflow.ledger.charge import IDENTIFIER_MEMORY
-from otel_usageflow.ledger.freeze import FreezeRules, Lane
-from otel_usageflow.ledger.identifier import next_idempotency_key
 from otel_usageflow.ledger.ledger import Ledger
-from otel_usageflow.model.clock import SteadyClock
-from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
-from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 
 _log = structlog.get_logger(__name__)
 
 _MOST_IN_FLIGHT = 64
 _MOST_IN_MEMORY = 5_000
-_MEMORY_MARGIN = 900
-"""Seconds before the end of Stripe's memory after which an uncertain event is no longer resent."""
-_TELL_AFTER = 5
-"""Attempts after which the log says that an event does not get through."""
 _STUMBLED = 5.0
 """Seconds to wait after an error that nobody foresaw."""
 _TAKE_UP = 1.0
@@ -55,36 +42,6 @@ _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
 
 
-def too_old_to_resend(event: MeterEvent, now: float) -> bool:
-    """Whether a resend could be counted twice: an attempt may have been processed, and Stripe may forget it.
-
-    A first attempt in the future means that a clock was wrong, and then nobody knows how long ago it was.
-    """
-    if not event.uncertain or event.first_attempt_at is None:
-        return False
-    age = now - event.first_attempt_at
-    return not -_MEMORY_MARGIN <= age <= IDENTIFIER_MEMORY - _MEMORY_MARGIN
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What the sender needs to know of the world.
-
-    `send` makes one attempt. `rules` gives the rules for freezing, for a test of whether a lane is busy. `refused`
-    is told of definite refusals. `wall` is unix seconds that do not fall behind, `clock` monotonic seconds.
-    """
-
-    send: Callable[[MeterEvent], Awaitable[Outcome]]
-    rules: Callable[[Callable[[Lane], bool]], FreezeRules]
-    refused: Callable[[MeterEvent, Refused], None]
-    backoff: Backoff
-    calls_per_second: float
-    window: int
-    """Seconds between the ends of windows."""
-    wall: Callable[[], float] = field(default_factory=SteadyClock)
-    clock: Callable[[], float] = time.monotonic
-
-
 class Sender:
     """Sends what one ledger holds, until it is stopped."""
 
@@ -92,8 +49,6 @@ class Sender:
         self._ledger = ledger
         self._delivery = delivery
         self._lanes = Lanes()
-        self._gates: dict[str, Gate] = {}
-        self._paces: dict[str, Pace] = {}
         self._in_flight: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -101,7 +56,8 @@ class Sender:
         self._next_freeze = 0.0
         self._next_take_up = 0.0
         self._traces_due: float | None = 0.0
-        self.counts: Counter[str] = Counter()
+        self._attempts = Attempts(ledger, delivery, self._lanes, lambda: self._stopping)
+        self.counts = self._attempts.counts
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
         self.traces: Counter[str] = Counter()
         """The same of spans of traces: late, unclaimed."""
@@ -163,7 +119,7 @@ class Sender:
             times.append(now + self._traces_due - self._delivery.wall())
         if self._lanes.next_wake is not None:
             times.append(self._lanes.next_wake)
-        times.extend(gate.opens_at for gate in self._gates.values() if gate.failing and gate.opens_at > now)
+        times.extend(gate.opens_at for gate in self._attempts.gates if gate.failing and gate.opens_at > now)
         return max(min(times) - now, 0.0)
 
     async def _load(self) -> None:
@@ -232,16 +188,16 @@ class Sender:
 
         So it is when all that was under way has become too old to be sent again.
         """
-        gate = self._gate(account)
+        gate = self._attempts.gate(account)
         return not gate.failing or (self._delivery.clock() >= gate.opens_at and not self._lanes.holds(account))
 
     def _sendable(self) -> int:
         """Lanes that wait for nothing but a free place: an account that is cut off, or slowed, holds up no other."""
         ready = Counter(lane[0] for lane in self._lanes.ready)
         return sum(
-            min(lanes, max(1, int(self._pace(account).rate)))
+            min(lanes, max(1, int(self._attempts.pace(account).rate)))
             for account, lanes in ready.items()
-            if not self._gate(account).failing
+            if not self._attempts.gate(account).failing
         )
 
     def _until_due(self) -> float:
@@ -259,7 +215,7 @@ class Sender:
             if len(self._in_flight) + len(starting) >= _MOST_IN_FLIGHT:
                 break
             if too_old_to_resend(event, now):
-                await self._set_aside(event, now)
+                await self._attempts.set_aside(event, now)
             elif self._may_begin(event.account, by_account[event.account]):
                 by_account[event.account] += 1
                 starting.append(event)
@@ -273,117 +229,18 @@ class Sender:
                 attempts=event.attempts + 1,
                 first_attempt_at=now if event.first_attempt_at is None else event.first_attempt_at,
             )
-            task = asyncio.create_task(self._attempt(begun))
+            task = asyncio.create_task(self._attempts.make(begun))
             self._in_flight[task] = event.account
             task.add_done_callback(self._done)
 
     def _may_begin(self, account: str, in_flight: int) -> bool:
         """An account that is slowed down must not fill the places of the others with attempts that wait."""
-        return in_flight < max(1.0, self._pace(account).rate) and self._gate(account).allows(in_flight)
+        return in_flight < max(1.0, self._attempts.pace(account).rate) and self._attempts.gate(account).allows(
+            in_flight
+        )
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]
         self._wake.set()
         if not task.cancelled() and task.exception() is not None:
             _log.error("attempt_crashed", exc_info=task.exception())
-
-    async def _set_aside(self, event: MeterEvent, now: float) -> None:
-        await self._ledger.expire(event, now)
-        self._lanes.start(event)
-        self._lanes.finish(event)
-        self.counts["set_aside"] += 1
-        _log.error(
-            "meter_event_outcome_unknown",
-            identifier=event.identifier,
-            event_name=event.event_name,
-            remedy="none is needed: Stripe may have counted it, so it waits until the meter's summary tells",
-        )
-
-    async def _attempt(self, event: MeterEvent) -> None:
-        delivery = self._delivery
-        await self._pace(event.account).take()
-        if self._stopping:
-            return
-        began_at = delivery.clock()
-        try:
-            if too_old_to_resend(event, delivery.wall()):  # the machine slept while this waited for its turn
-                outcome: Outcome = Retry("it may have been counted too long ago", uncertain=True)
-            else:
-                outcome = await delivery.send(event)
-        except Exception as error:  # noqa: BLE001  (a lane must not wait for ever because of a bug)
-            _log.exception("attempt_crashed", identifier=event.identifier)
-            outcome = Retry(f"{type(error).__name__}: {error}", uncertain=True)
-        reached("send: answered")
-        await self._settle(event, outcome)
-        gate = self._gate(event.account)
-        match outcome:
-            case Accepted(duplicate=duplicate):
-                self._lanes.finish(event)
-                self.counts["duplicate" if duplicate else "accepted"] += 1
-            case Refused():
-                self._lanes.finish(event)
-                self.counts["refused"] += 1
-                delivery.refused(event, outcome)
-            case Retry() | Halted():
-                self.counts["retried"] += 1
-                self._try_again(event, outcome, began_at)
-                return
-        if gate.succeeded():
-            _log.info("stripe_reachable_again", account=event.account or "own")
-
-    def _try_again(self, event: MeterEvent, outcome: Retry | Halted, began_at: float) -> None:
-        """Queue the event at the head of its lane once more, as it now stands in the ledger."""
-        delivery = self._delivery
-        if isinstance(outcome, Retry):
-            if outcome.too_fast:
-                self._pace(event.account).slow_down()
-            event = replace(
-                event,
-                uncertain=event.uncertain or outcome.uncertain,
-                idempotency_key=next_idempotency_key(event.identifier, event.attempts)
-                if outcome.new_key
-                else event.idempotency_key,
-            )
-        delay = delivery.backoff.delay(event.attempts)
-        if event.attempts == _TELL_AFTER:
-            _log.warning("meter_event_not_through", identifier=event.identifier, why=outcome.why)
-        if isinstance(outcome, Halted) or outcome.everyone:
-            gate = self._gate(event.account)
-            pause = gate.failed(began_at)
-            if pause is not None:
-                self._report_wall(event, outcome, pause)
-            delay = max(gate.opens_at - delivery.clock(), 0.0)
-        self._lanes.delay(event, delivery.clock() + delay)
-
-    def _report_wall(self, event: MeterEvent, outcome: Retry | Halted, pause: float) -> None:
-        account = event.account or "own"
-        if isinstance(outcome, Halted):
-            _log.error(
-                "stripe_refuses_us", account=account, why=outcome.why, remedy=outcome.remedy, retry_in=round(pause, 1)
-            )
-        else:
-            _log.warning("stripe_not_reachable", account=account, why=outcome.why, retry_in=round(pause, 1))
-
-    async def _settle(self, event: MeterEvent, outcome: Outcome) -> None:
-        """Write the answer down, however long the ledger takes to be able to."""
-        failures = 0
-        while True:
-            try:
-                await self._ledger.settle(event, outcome, self._delivery.wall())
-            except Unavailable:
-                if self._stopping:  # safe as well: the event is resent unchanged, and Stripe knows its identifier
-                    return
-                failures += 1
-                await asyncio.sleep(min(0.1 * 2**failures, 5.0))
-            else:
-                return
-
-    def _gate(self, account: str) -> Gate:
-        if account not in self._gates:
-            self._gates[account] = Gate(self._delivery.backoff, self._delivery.clock)
-        return self._gates[account]
-
-    def _pace(self, account: str) -> Pace:
-        if account not in self._paces:
-            self._paces[account] = Pace(self._delivery.calls_per_second, self._delivery.clock)
-        return self._paces[account]

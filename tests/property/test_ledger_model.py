@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ledgers import METER, Book, book
 from pruning import prune, pruned_to
 
-from otel_usageflow.delivery.sender import too_old_to_resend
+from otel_usageflow.delivery.attempts import too_old_to_resend
 from otel_usageflow.extensions.sqlite_storage.doubt import verdicts
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_commands, open_for_reading, transaction
 from otel_usageflow.extensions.sqlite_storage.names import Names

@@ -11,8 +11,10 @@ import pytest
 from billing import CHAT, SECOND, batch, record
 from ledgers import METER, Book, book
 
+from otel_usageflow.delivery.attempts import too_old_to_resend
 from otel_usageflow.delivery.retry import Backoff
-from otel_usageflow.delivery.sender import Delivery, Sender, too_old_to_resend
+from otel_usageflow.delivery.sender import Sender
+from otel_usageflow.delivery.setting import Delivery
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import CustomerChange
@@ -291,8 +293,8 @@ async def test_a_slowed_account_leaves_places_to_others(tmp_path: Path) -> None:
         await _customers(open_book, "acct_2", 50)
         await open_book.commit(batch(*_usage(100), *_usage(50, "acct_2")), NOON)
         world = World(open_book, calls=1.0)
-        world.sender._paces["acct_2"] = world.sender._pace("unlimited")
-        world.sender._paces["acct_2"]._full = world.sender._paces["acct_2"]._rate = 100_000.0
+        world.sender._attempts._paces["acct_2"] = world.sender._attempts.pace("unlimited")
+        world.sender._attempts._paces["acct_2"]._full = world.sender._attempts._paces["acct_2"]._rate = 100_000.0
         async with world.running():
             await world.until(lambda: sum(bool(e.account) for e in world.sent) == 50)
         assert sum(not e.account for e in world.sent) < 50
@@ -306,8 +308,8 @@ async def test_a_slowed_account_does_not_keep_usage_of_others_from_being_frozen(
         await _customers(open_book, "acct_2", 50)
         await open_book.commit(batch(*_usage(300)), NOON)
         world = World(open_book, calls=1.0)
-        world.sender._paces["acct_2"] = world.sender._pace("unlimited")
-        world.sender._paces["acct_2"]._full = world.sender._paces["acct_2"]._rate = 100_000.0
+        world.sender._attempts._paces["acct_2"] = world.sender._attempts.pace("unlimited")
+        world.sender._attempts._paces["acct_2"]._full = world.sender._attempts._paces["acct_2"]._rate = 100_000.0
         async with world.running():
             await world.until(lambda: len(world.sent) >= 1)
             await open_book.commit(batch(*_usage(50, "acct_2")), NOON)

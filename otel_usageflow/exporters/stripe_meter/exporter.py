@@ -10,7 +10,8 @@ from typing import Self
 import structlog
 
 from otel_usageflow.component import Change, Context, Measurement
-from otel_usageflow.delivery.sender import Delivery, Sender
+from otel_usageflow.delivery.sender import Sender
+from otel_usageflow.delivery.setting import Delivery
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
