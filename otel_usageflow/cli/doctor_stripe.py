@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.finding import Finding, Level
-from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
+from otel_usageflow.exporters.stripe_meter.answers import remedy_for, what_happened
 from otel_usageflow.exporters.stripe_meter.api import Look, StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.needed_meters import Needed, Verdict, needed
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
-from otel_usageflow.model.outcome import Halted
 
 if TYPE_CHECKING:
     from otel_usageflow.cli.billed import Outlet
@@ -116,7 +115,5 @@ def _meter(where: str, one: Needed) -> Finding:
 
 
 def _unreachable(where: str, error: BaseException) -> Finding:
-    outcome = outcome_of(error)
-    remedy = outcome.remedy if isinstance(outcome, Halted) else "is there a way out, a proxy, a name server?"
-    text = f"Stripe cannot be asked: {explained(error)}"
-    return Finding(Level.PROBLEM, where, text, remedy)
+    text = f"Stripe cannot be asked: {what_happened(error)}"
+    return Finding(Level.PROBLEM, where, text, remedy_for(error))

@@ -154,11 +154,8 @@ async def _make(outlet: "Outlet", needs: "Sequence[Needed]") -> None:
 
 
 def _failed(outlet: "Outlet", account: str, what: str, error: BaseException) -> StartError:
-    from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
-    from otel_usageflow.model.outcome import Halted
+    from otel_usageflow.exporters.stripe_meter.answers import remedy_for, what_happened
 
-    outcome = outcome_of(error)
-    remedy = outcome.remedy if isinstance(outcome, Halted) else "try again when Stripe answers"
     where = f", account {account}" if account else ""
     doing = "its meters cannot be read" if what == "read" else f"cannot {what}"
-    return StartError(f"exporters::{outlet.exporter}{where}: {doing}: {explained(error)}; {remedy}")
+    return StartError(f"exporters::{outlet.exporter}{where}: {doing}: {what_happened(error)}; {remedy_for(error)}")

@@ -6,7 +6,8 @@ import stripe
 from multidict import CIMultiDict
 
 from otel_usageflow.exporters.stripe_meter.answers import outcome_of
-from otel_usageflow.exporters.stripe_meter.wire import Redirected, UnexpectedAnswer
+from otel_usageflow.exporters.stripe_meter.transport import Redirected
+from otel_usageflow.exporters.stripe_meter.wire import UnexpectedAnswer
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 from otel_usageflow.model.usage import Reason
 

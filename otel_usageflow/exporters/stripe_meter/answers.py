@@ -4,11 +4,11 @@ Sources: Stripe's API reference on errors, idempotent requests and rate limits; 
 reported, because v1 gives most refusals of meter events no code.
 """
 
-import aiohttp
 import stripe
 
-from otel_usageflow.exporters.stripe_meter.wire import Redirected
-from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
+from otel_usageflow.exporters.stripe_meter.transport import Redirected
+from otel_usageflow.exporters.stripe_meter.trouble import Trouble, foreign_answer, trouble
+from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry, TooFast
 from otel_usageflow.model.usage import Reason
 
 _DUPLICATE = "already exists with identifier"
@@ -32,7 +32,7 @@ _NOT_YET = ("in future", "in the future")
 def outcome_of(error: BaseException) -> Outcome:
     """What became of a meter event when sending it raised this."""
     if not isinstance(error, stripe.StripeError):
-        return Retry(f"no answer: {explained(error)}", uncertain=True, everyone=True)
+        return Retry(explained(error), uncertain=True, everyone=True)
     if isinstance(error, stripe.APIConnectionError):
         return _no_connection(error)
     status = error.http_status or 0
@@ -41,7 +41,7 @@ def outcome_of(error: BaseException) -> Outcome:
     said = headers.get("stripe-should-retry")
     if status == 429:
         limited = headers.get("stripe-rate-limited-reason")
-        return Retry(f"{why} ({limited})" if limited else why, too_fast=True)
+        return Retry(f"{why} ({limited})" if limited else why, too_fast=too_fast(error))
     if status == 409:
         return Retry(why, uncertain=True)
     replayed = headers.get("idempotent-replayed") == "true"
@@ -51,7 +51,7 @@ def outcome_of(error: BaseException) -> Outcome:
         return Retry(why, uncertain=True, everyone=status in (502, 503, 504), new_key=replayed)
     if status in (401, 403, 404, 405) or 300 <= status < 400 or _is_stripes(error):
         return _refusal(error, status, why, retry=said == "true", replayed=replayed)
-    return Retry(f"no answer of Stripe: {why}", uncertain=True, everyone=True)
+    return Retry(why, uncertain=True, everyone=True)
 
 
 def cancellation_outcome(error: BaseException) -> Outcome:
@@ -68,22 +68,52 @@ def cancellation_outcome(error: BaseException) -> Outcome:
     return Refused(Reason.REJECTED, explained(error), _code(error), _request_id(error))
 
 
+def too_fast(error: stripe.StripeError) -> TooFast:
+    """What a 429 says that there was too much of. A lock has no reason, and is about one object."""
+    headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
+    try:
+        return TooFast(headers.get("stripe-rate-limited-reason", ""))
+    except ValueError:
+        return TooFast.RESOURCE if _code(error) == "lock_timeout" else TooFast.UNSAID
+
+
 def explained(error: BaseException) -> str:
-    """An error of a call to Stripe in one line, for logs."""
-    if isinstance(error, stripe.APIConnectionError):
-        return f"no answer: {_named(error.__cause__ or error)}"
-    if isinstance(error, stripe.StripeError):
+    """An error of a call to Stripe in one line, for logs: what happened and, where Stripe did not say, what to do."""
+    met = _met(error)
+    return what_happened(error) if met is None or not met.remedy else f"{what_happened(error)}; {met.remedy}"
+
+
+def what_happened(error: BaseException) -> str:
+    """The same without what to do."""
+    if (met := _met(error)) is None:
+        assert isinstance(error, stripe.StripeError)
         return f"{error.http_status} {_message(error)}"
-    return _named(error)
+    return met.what if isinstance(error, stripe.StripeError) and error.http_status else f"no answer: {met.what}"
+
+
+def remedy_for(error: BaseException) -> str:
+    """What to do about an error of a call."""
+    outcome = outcome_of(error)
+    if isinstance(outcome, Halted):
+        return outcome.remedy
+    met = _met(error)
+    return (met.remedy if met else "") or "try again when Stripe answers; status.stripe.com says whether it is down"
+
+
+def _met(error: BaseException) -> Trouble | None:
+    """What stood in the way, unless Stripe itself has answered."""
+    if not isinstance(error, stripe.StripeError) or isinstance(error, stripe.APIConnectionError):
+        return trouble(error)
+    if error.http_status and not _is_stripes(error):
+        return foreign_answer(error.http_status, error.http_body)
+    return None
 
 
 def _no_connection(error: stripe.APIConnectionError) -> Retry | Halted:
     """Whether anything was sent: a connection that was never made cannot have been processed."""
-    cause = error.__cause__
-    if isinstance(cause, Redirected):
+    if isinstance(error.__cause__, Redirected):
         return Halted(explained(error), _NOT_STRIPE)
-    never_sent = isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
-    return Retry(explained(error), uncertain=not never_sent, everyone=True)
+    return Retry(explained(error), uncertain=not trouble(error).never_sent, everyone=True)
 
 
 def _refusal(error: stripe.StripeError, status: int, why: str, *, retry: bool, replayed: bool) -> Outcome:
@@ -132,8 +162,3 @@ def _message(error: stripe.StripeError) -> str:
 
 def _request_id(error: stripe.StripeError) -> str:
     return str(error.request_id or "")
-
-
-def _named(error: BaseException) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
