@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import BaseModel
 
 from otel_usageflow.errors import ConfigProblem
+from otel_usageflow.model.caller import Caller
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.usage import Terms, UsageBatch
 
@@ -41,8 +42,10 @@ class Consumed:
 class Consumer(Protocol):
     """What a receiver calls with each request."""
 
-    async def __call__(self, payload: bytes) -> Consumed:
+    async def __call__(self, payload: bytes, caller: Caller | None = None) -> Consumed:
         """Take one serialized `ExportTraceServiceRequest`; return once its usage is committed.
+
+        `caller` is what an authenticator said, if it said anything; then its account is the spans'.
 
         Raises:
             ConsumeError: nothing of it was taken. `Unavailable` asks the client to send it again.
@@ -69,8 +72,10 @@ class Processor(AbstractAsyncContextManager["Processor"], Protocol):
     terms: tuple[Terms, ...]
     """What its policies bill, for exporters to check before the first span comes."""
 
-    def process(self, payload: bytes, received_ns: int) -> UsageBatch:
+    def process(self, payload: bytes, received_ns: int, caller: Caller | None = None) -> UsageBatch:
         """Decide what is billed in one serialized `ExportTraceServiceRequest`. Pure: no I/O, may run in a thread.
+
+        With a `caller` all of it is billed under its account. One that is given no caller need not take any.
 
         Raises:
             InvalidData: the payload is no such message.
@@ -96,8 +101,8 @@ class Extension(AbstractAsyncContextManager["Extension"], Protocol):
 class Authenticator(Extension, Protocol):
     """An extension that receivers ask who is calling."""
 
-    def authenticate(self, headers: Mapping[str, str]) -> None:
-        """Check the request's headers (names in lower case).
+    def authenticate(self, headers: Mapping[str, str]) -> Caller | None:
+        """Check the request's headers (names in lower case); say who is calling if that decides the account.
 
         Raises:
             Unauthenticated: no valid credentials.
@@ -138,7 +143,7 @@ class Change:
     """For processors: what its policies will bill."""
 
 
-Judge = Callable[[bytes, int], UsageBatch]
+Judge = Callable[..., UsageBatch]
 """As `Processor.process`."""
 
 

@@ -18,7 +18,7 @@ def builtin() -> tuple[Factory, ...]:
     """The components of this package."""
     # Imported here, not above: they bring gRPC, Stripe and more, which `--help` should not wait for.
     from otel_usageflow.exporters import debug, stripe_meter
-    from otel_usageflow.extensions import admin, bearertokenauth, health_check, sqlite_storage
+    from otel_usageflow.extensions import admin, bearertokenauth, health_check, ingesttokenauth, sqlite_storage
     from otel_usageflow.processors import usage_policy
     from otel_usageflow.receivers import otlp
 
@@ -30,6 +30,7 @@ def builtin() -> tuple[Factory, ...]:
         admin.FACTORY,
         bearertokenauth.FACTORY,
         health_check.FACTORY,
+        ingesttokenauth.FACTORY,
         sqlite_storage.FACTORY,
     )
 

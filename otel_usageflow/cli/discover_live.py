@@ -86,6 +86,11 @@ def _configured(arguments: argparse.Namespace) -> tuple[list[Configured], list[C
     receivers = [config.receivers[id_] for id_ in config.used(Kind.RECEIVER)]
     named = {id_ for receiver in receivers for id_ in _references(receiver)}
     extensions = [config.extensions[id_] for id_ in config.used(Kind.EXTENSION) if id_ in named]
+    if asking := [one.id for one in extensions if "storage" in one.factory.references]:
+        raise UsageError(
+            f"the receivers let in by {asking[0]}, whose tokens are in the service's ledger; listen at another port "
+            "with discover --live without --config"
+        )
     _need_secrets(config, receivers, extensions)
     return receivers, extensions
 
@@ -120,7 +125,7 @@ async def _run(
     # One thread counts: a large request must not keep the ports from answering, and a survey is no place for two.
     with ThreadPoolExecutor(1) as counting, ProgressLine() as progress:
 
-        async def consume(payload: bytes) -> Consumed:
+        async def consume(payload: bytes, caller: object = None) -> Consumed:
             await asyncio.get_running_loop().run_in_executor(counting, survey.add, payload)
             return Consumed()
 

@@ -12,6 +12,7 @@ from otel_usageflow.ledger.correction import Corrections
 from otel_usageflow.ledger.doubt import Doubts
 from otel_usageflow.ledger.former import Filed, Former
 from otel_usageflow.ledger.freeze import FreezeRules
+from otel_usageflow.ledger.ingest_tokens import IngestTokens
 from otel_usageflow.ledger.reconcile import ComparedSums
 from otel_usageflow.ledger.releases import Releases
 from otel_usageflow.model.meter_event import MeterEvent
@@ -157,6 +158,9 @@ class Ledger(Protocol):
     def recognise(self, former: Former) -> None:
         """From now on, do not take what its policy has billed elsewhere. Does not wait."""
 
+    async def token_accounts(self) -> frozenset[str]:
+        """The accounts for which there ever were ingest tokens, which keep what came with one apart from all else."""
+
     async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
         """Distinct usage that is held for one of these reasons."""
 
@@ -169,6 +173,10 @@ class Storage(Protocol):
 
     def ledger(self, book: str, window: int) -> Ledger:
         """The ledger of one exporter. `window` is the length of its windows in seconds, 1 to 60."""
+
+    @property
+    def ingest_tokens(self) -> IngestTokens:
+        """The tokens that let companies in."""
 
     async def note_configuration(self, settings: Mapping[str, object]) -> None:
         """Write into the audit log what decides about money, with what it was before, if it has changed.

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from otel_usageflow.model.arrivals import Arrivals
+from otel_usageflow.model.caller import Caller
 
 Quantity = int | Decimal
 """An exact amount. Never a float."""
@@ -143,3 +144,7 @@ class UsageBatch:
     """Service -> what its SERVER spans tell of requests that did not arrive."""
     malformed: int = 0
     """Spans without a valid trace or span id: they have no identity, so they cannot be billed once."""
+    others_policies: Counter[str] = field(default_factory=Counter)
+    """Policy with an account of its own -> requests that fit it and came with the token of another account."""
+    caller: Caller | None = None
+    """Whose token the request came with. Nothing of it may meet what came with another's, or with none."""

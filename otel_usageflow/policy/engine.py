@@ -38,6 +38,8 @@ MAX_SEEN = 64
 """Attribute names that a record without a user keeps."""
 MAX_NAME_LENGTH = 100
 """Characters that are kept of each."""
+_MOST_KEPT = 100_000
+"""Policies that are kept for accounts of ingest tokens, about; beyond, they are made anew."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class PolicyEngine:
     ) -> None:
         self.policies = tuple(policies) if heaviest is None else tuple(map(of_varying_quantity, policies))
         """In order of precedence."""
+        self._of_accounts: dict[str, PolicyEngine] = {}
         self._excluded = exclude_scopes
         self.heaviest = heaviest
         """The largest weight that is believed; None where requests are counted as they arrive."""
@@ -99,7 +102,22 @@ class PolicyEngine:
     def reading_also(self, summed: Sequence[TraceRule]) -> "PolicyEngine":
         """The same policies; of spans, what others sum is kept as well, for requests that those decide about."""
         engine = copy(self)
+        engine._of_accounts = {}
         engine._traces = TraceReader([*self.summed, *summed])
+        return engine
+
+    def of_account(self, account: str) -> "PolicyEngine":
+        """The same policies for spans that an ingest token has put under an account; empty for the own one.
+
+        Those that name another account are about none of these spans.
+        """
+        engine = self._of_accounts.get(account)
+        if engine is None:
+            engine = copy(self)
+            engine.policies = tuple(policy.of_account(account) for policy in self.policies)
+            if len(self._of_accounts) * (len(self.policies) + 1) >= _MOST_KEPT:
+                self._of_accounts.clear()
+            self._of_accounts[account] = engine
         return engine
 
     def evaluate(
@@ -257,13 +275,15 @@ def _meets(policy: Policy, request: HttpRequest, batch: UsageBatch) -> bool:
     """Whether a request meets a policy's `match`; a condition that fails is not met, and is counted."""
     if not holds(policy.conditions, request):
         return False
-    if policy.condition is None:
-        return True
-    result = policy.condition.holds(request)
-    if result is None:
-        batch.failed_conditions[policy.terms.policy] += 1
-        return False
-    return result
+    if policy.condition is not None:
+        result = policy.condition.holds(request)
+        if result is None:
+            batch.failed_conditions[policy.terms.policy] += 1
+        if not result:
+            return False
+    if policy.foreign:
+        batch.others_policies[policy.terms.policy] += 1
+    return not policy.foreign
 
 
 def _record(policy: Policy, request: HttpRequest, received_ns: int) -> UsageRecord:

@@ -1,7 +1,7 @@
 """A policy, compiled: everything that its configuration says, ready to be asked about a request."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from otel_usageflow.model.usage import Quantity, Terms
@@ -56,6 +56,14 @@ class Policy:
     """(key in the meter event, the attribute in all of its spellings), sorted by key."""
     span_keys: frozenset[str]
     resource_keys: frozenset[str]
+    foreign: bool = False
+    """Whether it bills in another account than the one whose spans are looked at, so that none of them matches it."""
+
+    def of_account(self, account: str) -> "Policy":
+        """The policy as it is for spans that an ingest token has put under this account; empty for the own one."""
+        if self.terms.account is not None and self.terms.account != account:
+            return replace(self, foreign=True, narrowed=True)
+        return self if not account else replace(self, terms=replace(self.terms, account=account))
 
     def user(self, request: HttpRequest) -> tuple[str | None, str | None]:
         """The user and where it was found, or two None."""

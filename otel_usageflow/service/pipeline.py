@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from otel_usageflow.component import Consumed, Consumer, Exporter, Judge, Processor, Reloadable
 from otel_usageflow.errors import ConsumeError, Unavailable
+from otel_usageflow.model.caller import Caller
 from otel_usageflow.model.usage import UsageBatch
 from otel_usageflow.service.summary import UsageSummary
 
@@ -39,19 +41,20 @@ class Pipeline:
         """What decides about a request that begins now, whatever becomes of the policies until it ends."""
         return self._processor.process if self._reloadable is None else self._reloadable.judge()
 
-    async def __call__(self, payload: bytes) -> Consumed:
+    async def __call__(self, payload: bytes, caller: Caller | None = None) -> Consumed:
         """Take one request; raises as `take`."""
-        return await self.take(payload, self.judge())
+        return await self.take(payload, self.judge(), caller)
 
-    async def take(self, payload: bytes, judge: Judge) -> Consumed:
-        """Take one request under these policies.
+    async def take(self, payload: bytes, judge: Judge, caller: Caller | None = None) -> Consumed:
+        """Take one request under these policies, of a caller if an authenticator knows one.
 
         Raises:
             ConsumeError: nothing of it was acknowledged. A failure that nobody foresaw is `Unavailable`, too: it
                 must not reach a client as a reason to throw its spans away.
         """
         try:
-            batch = await self._process(payload, judge)
+            batch = await self._process(payload, judge if caller is None else partial(judge, caller=caller))
+            batch.caller = caller
             for exporter in self._exporters:
                 await exporter.export(batch)
         except ConsumeError as error:
@@ -86,9 +89,9 @@ def fan_out(pipelines: Sequence[Pipeline]) -> Consumer:
     if len(pipelines) == 1:
         return pipelines[0]
 
-    async def consume(payload: bytes) -> Consumed:
+    async def consume(payload: bytes, caller: Caller | None = None) -> Consumed:
         judges = [pipeline.judge() for pipeline in pipelines]  # all of one moment, though they work one by one
-        answers = [await each.take(payload, judge) for each, judge in zip(pipelines, judges, strict=True)]
+        answers = [await each.take(payload, judge, caller) for each, judge in zip(pipelines, judges, strict=True)]
         return max(answers, key=lambda answer: answer.rejected_spans)
 
     return consume

@@ -36,6 +36,8 @@ class _Traffic:
     """Policy -> requests."""
     cut_short: Counter[str] = field(default_factory=Counter)
     """Policy -> records without a user whose spans lost attributes on the way."""
+    others_policies: Counter[str] = field(default_factory=Counter)
+    """Policy with an account -> requests that fit it and came with the token of another account."""
     refused: Counter[str] = field(default_factory=Counter)
     """Reason -> calls."""
 
@@ -70,6 +72,7 @@ class UsageSummary:
         traffic.malformed += batch.malformed
         traffic.unbilled.update(batch.unbilled)
         traffic.failed_conditions.update(batch.failed_conditions)
+        traffic.others_policies.update(batch.others_policies)
         traffic.cut_short.update(batch.cut_short)
         counts = Counter((r.terms.policy, r.reason) for r in batch.records)
         if batch.trace_requests:
@@ -120,6 +123,8 @@ class UsageSummary:
             counts["unbilled"] += traffic.unbilled.total()
             counts["malformed"] += traffic.malformed
             counts["failed_conditions"] += traffic.failed_conditions.total()
+            if others := traffic.others_policies.total():
+                counts["other_account"] += others
             if waiting := traffic.waiting.total():
                 counts["waiting_for_trace"] += waiting
             for (_policy, reason), count in traffic.quarantined.items():
@@ -162,6 +167,15 @@ def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
         *(
             count("failed_conditions", number, "Requests about which a policy's condition failed.", policy=policy)
             for policy, number in traffic.failed_conditions.items()
+        ),
+        *(
+            count(
+                "other_account_requests",
+                number,
+                "Requests that fit a policy with an account, and came with an ingest token of another account.",
+                policy=policy,
+            )
+            for policy, number in traffic.others_policies.items()
         ),
         *(
             count(

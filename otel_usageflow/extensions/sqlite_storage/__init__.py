@@ -15,10 +15,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel, format_duration, parse_duration
+from otel_usageflow.extensions.sqlite_storage.connect.ingest_tokens import SqliteIngestTokens
 from otel_usageflow.extensions.sqlite_storage.damage import explained
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock, open_for_writing
 from otel_usageflow.extensions.sqlite_storage.ledger import SqliteLedger
 from otel_usageflow.extensions.sqlite_storage.names import Names
+from otel_usageflow.extensions.sqlite_storage.reading.look import look_into
 from otel_usageflow.extensions.sqlite_storage.reading.reader import SqliteReader, open_reader
 from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.upkeep.keeper import AuditKeeper
@@ -80,6 +82,10 @@ class SqliteStorage:
             report=lambda problem: context.health.report(context.id, problem),
             rolled_back=self._forget,
         )
+        self.ingest_tokens = SqliteIngestTokens(
+            lambda change: self._writer.run(change, weight=0), lambda read: look_into(config.directory, read)
+        )
+        """The tokens that let companies in."""
         self._keeper = AuditKeeper(self._writer, config.directory, context.clock)
         self._indexed = Indexed()
         self._given_up = Counter[str]()

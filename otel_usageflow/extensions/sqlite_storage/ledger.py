@@ -4,24 +4,22 @@ What only reads, and may read much, does so in a thread on a connection of its o
 waiting.
 """
 
-import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
-from otel_usageflow.errors import StorageError, Unavailable
+from otel_usageflow.extensions.sqlite_storage.connect import ingest_tokens
 from otel_usageflow.extensions.sqlite_storage.correction.corrections import SqliteCorrections
 from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
-from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.flow import customers, events, trace_rows, trace_settling, windows
 from otel_usageflow.extensions.sqlite_storage.flow.commit import commit_usage
 from otel_usageflow.extensions.sqlite_storage.flow.former import places, without_known
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.quarantine.release_ledger import SqliteReleases
+from otel_usageflow.extensions.sqlite_storage.reading.look import look_into
 from otel_usageflow.extensions.sqlite_storage.reading.trace_index import Indexed
 from otel_usageflow.extensions.sqlite_storage.writer import Writer
 from otel_usageflow.ledger.former import Filed, Former
@@ -168,6 +166,10 @@ class SqliteLedger:
         """The terms of usage that is not in a meter event yet, whichever policies stand in the configuration now."""
         return await self._run(lambda c: customers.unfinished(c, self._book))
 
+    async def token_accounts(self) -> frozenset[str]:
+        """The accounts for which there ever were ingest tokens."""
+        return await self._look(lambda c: ingest_tokens.accounts(c, self._book))
+
     async def waiting(self, reasons: Sequence[Reason], limit: int) -> list[Waiting]:
         """Distinct usage that is held for one of these reasons."""
         return await self._run(lambda c: customers.waiting(c, self._book, reasons, limit))
@@ -177,21 +179,8 @@ class SqliteLedger:
         await self._run(lambda c: customers.reopen_meter(c, self._names.meter(c, account, event_name)))
 
     async def _look(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        """Read one consistent state of the ledger in a thread; `read` returns no open cursor.
-
-        Raises:
-            Unavailable: it cannot be read now.
-        """
-
-        def look() -> T:
-            try:
-                with closing(open_for_reading(self._directory)) as connection:
-                    connection.execute("BEGIN")
-                    return read(connection)
-            except (StorageError, sqlite3.OperationalError) as error:
-                raise Unavailable(f"the ledger cannot be read: {error}") from error
-
-        return await asyncio.to_thread(look)
+        """Read one consistent state of the ledger in a thread; raises `Unavailable`."""
+        return await look_into(self._directory, read)
 
     async def _run(self, change: Callable[[sqlite3.Connection], T]) -> T:
         return await self._writer.run(change, weight=0)

@@ -32,10 +32,13 @@ Where what lives, and why:
 - `left_windows`: where a charge was once counted that was taken back and then filed anew, in another commit, by which
   the range of commits of that window still begins or ends.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
+- `ingest_tokens`: the tokens that let companies in, by their digests; `changed` grows with each change of one, and the
+  check sum is over the columns that never change.
 """
 
 from otel_usageflow.extensions.sqlite_storage.connect_schema import CONNECT_TABLES
 from otel_usageflow.extensions.sqlite_storage.directory_schema import DIRECTORY_TABLES
+from otel_usageflow.extensions.sqlite_storage.ingest_schema import INGEST_TABLES
 from otel_usageflow.extensions.sqlite_storage.stream_schema import STREAM_TABLES
 from otel_usageflow.extensions.sqlite_storage.trace_schema import TRACE_TABLES
 
@@ -389,7 +392,7 @@ CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) W
     + TRACE_TABLES
 )
 
-_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES
+_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES + INGEST_TABLES
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 """Script number n takes a ledger from version n to n + 1."""

@@ -11,6 +11,7 @@ import structlog
 
 from otel_usageflow.component import Change, Context, Judge, Measurement
 from otel_usageflow.errors import StartError
+from otel_usageflow.model.caller import Caller
 from otel_usageflow.model.usage import Terms, UsageBatch
 from otel_usageflow.policy.engine import PolicyEngine
 from otel_usageflow.policy.jwt_cause import Cause
@@ -117,22 +118,30 @@ class UsagePolicyProcessor:
         await self._keeper.stop()
         await self._report.stop()
 
-    def process(self, payload: bytes, received_ns: int) -> UsageBatch:
-        """Decide what is billed in one serialized `ExportTraceServiceRequest`.
+    def process(self, payload: bytes, received_ns: int, caller: Caller | None = None) -> UsageBatch:
+        """Decide what is billed in one serialized `ExportTraceServiceRequest`; with a caller, under its account.
 
         Raises:
             InvalidData: the payload is no such message.
             Unavailable: it holds a token that cannot be judged before keys were loaded.
         """
-        return self._judged(self._in_force.engine, payload, received_ns)
+        return self._judged(self._in_force.engine, payload, received_ns, caller)
 
     def judge(self) -> Judge:
         """What decides by the policies of now, and goes on to do so when they change."""
         return partial(self._judged, self._in_force.engine)
 
-    def _judged(self, engine: PolicyEngine, payload: bytes, received_ns: int) -> UsageBatch:
-        batch = engine.evaluate(payload, received_ns)
-        self._watch.take(batch.arrivals)
+    def _judged(
+        self, engine: PolicyEngine, payload: bytes, received_ns: int, caller: Caller | None = None
+    ) -> UsageBatch:
+        if caller is None:
+            batch = engine.evaluate(payload, received_ns)
+            self._watch.take(batch.arrivals)
+            return batch
+        batch = engine.of_account(caller.account).evaluate(payload, received_ns)
+        # Two companies may both have a service of this name; what is said of one must not hide the other's.
+        whose = caller.account or "own"
+        self._watch.take({f"{service} of {whose}": seen for service, seen in batch.arrivals.items()})
         return batch
 
     async def prepare(self, config: UsagePolicyConfig) -> Change:

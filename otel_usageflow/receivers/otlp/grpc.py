@@ -108,13 +108,14 @@ class GrpcServer:
 
     async def _export(self, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         try:
+            caller = None
             if self._authenticator is not None:
-                self._authenticator.authenticate(_headers(context.invocation_metadata()))
+                caller = self._authenticator.authenticate(_headers(context.invocation_metadata()))
             if not payload:
                 return b""  # a request without a single span
             with self._admission.lease() as lease:
                 lease.resize(len(payload))
-                consumed = await self._consume(payload)
+                consumed = await (self._consume(payload) if caller is None else self._consume(payload, caller))
             return response(consumed).SerializeToString()
         except Exception as error:  # noqa: BLE001  (whatever it is, the client must keep its spans)
             await self._refuse(error, context)

@@ -91,15 +91,16 @@ class TraceEndpoint:
             return web.Response(status=204, headers=self._cors.preflight(request.headers))
         if request.method != "POST":
             return web.Response(status=405, headers={"Allow": "POST"}, text="only POST is allowed here\n")
-        if self._authenticator is not None:
-            self._authenticator.authenticate(_headers(request))
+        caller = None if self._authenticator is None else self._authenticator.authenticate(_headers(request))
         fmt = format_of(request.headers.get("Content-Type", ""))
         if fmt is None:
             wanted = " or ".join(each.value for each in Format)
             return web.Response(status=415, text=f"unsupported Content-Type; send {wanted}\n")
         with self._admission.lease() as lease:
             payload = await self._payload(request, fmt, lease)
-            consumed = await self._consume(payload) if payload else NOTHING
+            consumed = NOTHING
+            if payload:
+                consumed = await (self._consume(payload) if caller is None else self._consume(payload, caller))
         return web.Response(body=fmt.write(response(consumed)), content_type=fmt.value)
 
     async def _payload(self, request: web.BaseRequest, fmt: Format, lease: Lease) -> bytes:

@@ -23,6 +23,7 @@ _TABLES = (
     "trace_parts",
     "series",
     "origins",
+    "ingest_tokens",
 )
 _TYPES = {"INTEGER": "('integer')", "REAL": "('real')", "TEXT": "('text')", "BLOB": "('blob')"}
 
