@@ -14,6 +14,7 @@ collecting or held. So in a copy
 import sqlite3
 from dataclasses import replace
 
+from otel_usageflow.extensions.sqlite_storage.connect.connections import forget_open_links
 from otel_usageflow.extensions.sqlite_storage.flow import event_steps
 from otel_usageflow.extensions.sqlite_storage.flow.trace_settling import settle_everything
 from otel_usageflow.extensions.sqlite_storage.proof import audit
@@ -35,6 +36,7 @@ def mark_copy(connection: sqlite3.Connection, action: str, at: float, **more: ob
         _begin(connection, event_id, at)
     settle_everything(connection, [book for (book,) in connection.execute("SELECT book FROM books").fetchall()], at)
     connection.execute("UPDATE open_windows SET sealed = 1")
+    forget_open_links(connection)
     connection.execute("UPDATE ledger SET copied_seq = seq, copied_at = ?", (at,))
     change = Change(SERVICE, action, "ledger", after={"uncertain_events": len(waiting), **more})
     audit.record(connection, change, at)
