@@ -8,11 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from otel_usageflow.ledger.connections import Connections
 from otel_usageflow.ledger.correction import Corrections
 from otel_usageflow.ledger.doubt import Doubts
 from otel_usageflow.ledger.former import Filed, Former
 from otel_usageflow.ledger.freeze import FreezeRules
 from otel_usageflow.ledger.ingest_tokens import IngestTokens
+from otel_usageflow.ledger.listing import Listing
 from otel_usageflow.ledger.reconcile import ComparedSums
 from otel_usageflow.ledger.releases import Releases
 from otel_usageflow.model.meter_event import MeterEvent
@@ -71,6 +73,11 @@ class DirectoryState:
     cursor: float
     """Stripe's `created` of the last change that was applied."""
     customers: int
+    """How many the last complete listing has shown."""
+    generation: int = 0
+    """What the last listing, and what came since, is marked with."""
+    listing: Listing | None = None
+    """The one that is not finished."""
 
 
 class Waiting(NamedTuple):
@@ -93,6 +100,10 @@ class Ledger(Protocol):
     @property
     def sums(self) -> ComparedSums:
         """What Stripe must have counted, and when it was compared."""
+
+    @property
+    def connections(self) -> Connections:
+        """The accounts that were connected with `connect url`."""
 
     @property
     def releases(self) -> Releases:
@@ -129,6 +140,12 @@ class Ledger(Protocol):
     async def settle(self, event: MeterEvent, outcome: Outcome, now: float) -> None:
         """Write down what became of an attempt."""
 
+    async def begin_batches(self, batches: Sequence[Sequence[MeterEvent]], now: float) -> list[str]:
+        """Write down that calls begin that carry several events each, and which; return their idempotency keys."""
+
+    async def settle_batch(self, settled: Sequence[tuple[MeterEvent, Outcome]], now: float) -> None:
+        """Write down what became of all events of one call."""
+
     async def expire(self, event: MeterEvent, now: float) -> None:
         """Set an uncertain event aside that is too old to be sent again safely."""
 
@@ -143,8 +160,25 @@ class Ledger(Protocol):
     ) -> None:
         """Take customers into the directory, and reopen the usage that waited for one of them."""
 
+    async def known_customers(
+        self, account: str, fields: Sequence[str], ids: Collection[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """What the directory says of these customers: customer -> field -> value."""
+
+    async def begin_listing(self, account: str, fields: Sequence[str], started: float) -> Listing:
+        """Begin to list all customers; a listing that was not finished is given up."""
+
+    async def list_page(
+        self, account: str, listing: Listing, page: Sequence[CustomerChange], created: int
+    ) -> Listing:
+        """Take in the customers that follow, the last of which was made at `created`; return where it is then."""
+
     async def finish_listing(self, account: str, fields: Sequence[str], generation: int, listed_at: float) -> None:
-        """Forget the customers that this listing did not see, and call the fields complete."""
+        """Forget the customers that this listing did not see, and call the fields complete.
+
+        Of many customers this is many transactions, so that commits never wait for long. The last one says that the
+        listing is complete; what was forgotten before is what a listing does not show.
+        """
 
     async def follow(self, account: str, cursor: float) -> None:
         """Remember up to where changes were applied."""

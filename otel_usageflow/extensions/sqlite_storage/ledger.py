@@ -6,15 +6,24 @@ waiting.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from otel_usageflow.extensions.sqlite_storage.connect import ingest_tokens
+from otel_usageflow.extensions.sqlite_storage.connect.connection_ledger import SqliteConnections
 from otel_usageflow.extensions.sqlite_storage.correction.corrections import SqliteCorrections
 from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import SqliteDoubts
 from otel_usageflow.extensions.sqlite_storage.doubt.reconcile import SqliteSums
-from otel_usageflow.extensions.sqlite_storage.flow import customers, events, trace_rows, trace_settling, windows
+from otel_usageflow.extensions.sqlite_storage.flow import (
+    batches,
+    customers,
+    events,
+    listings,
+    trace_rows,
+    trace_settling,
+    windows,
+)
 from otel_usageflow.extensions.sqlite_storage.flow.commit import commit_usage
 from otel_usageflow.extensions.sqlite_storage.flow.former import places, without_known
 from otel_usageflow.extensions.sqlite_storage.names import Names
@@ -32,6 +41,7 @@ from otel_usageflow.ledger.ledger import (
     Waiting,
     WaitingTraces,
 )
+from otel_usageflow.ledger.listing import Listing
 from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Outcome
@@ -71,6 +81,7 @@ class SqliteLedger:
         self.releases = SqliteReleases(self._run, self._look, names, book)
         self.corrections = SqliteCorrections(self._run, self._look, book)
         self.sums = SqliteSums(self._run, self._look, book)
+        self.connections = SqliteConnections(self._run, self._look, book)
 
     async def commit(self, batch: UsageBatch, now: float) -> Committed:
         """Take usage. What is there already is not taken twice."""
@@ -115,7 +126,9 @@ class SqliteLedger:
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
         """Turn due windows into meter events."""
-        frozen = await self._run(lambda c: windows.freeze(c, self._book, rules, limit, self._resume))
+        frozen = await self._run(
+            lambda c: windows.freeze(c, self._book, rules, limit, self._resume, self._names.lookup)
+        )
         if frozen:
             reached("freeze: durable")
         return frozen
@@ -138,25 +151,70 @@ class SqliteLedger:
         await self._run(lambda c: events.settle(c, event, outcome, now))
         reached("settle: durable")
 
+    async def begin_batches(self, batches_: Sequence[Sequence[MeterEvent]], now: float) -> list[str]:
+        """Write down that calls begin that carry several events each, and which; return their idempotency keys."""
+        keys = await self._run(lambda c: batches.begin(c, batches_, now))
+        reached("begin: durable")
+        return keys
+
+    async def settle_batch(self, settled: Sequence[tuple[MeterEvent, Outcome]], now: float) -> None:
+        """Write down what became of all events of one call."""
+
+        def settle(connection: sqlite3.Connection) -> None:
+            for event, outcome in settled:
+                events.settle(connection, event, outcome, now)
+
+        await self._run(settle)
+        reached("settle: durable")
+
     async def expire(self, event: MeterEvent, now: float) -> None:
         """Set an uncertain event aside that is too old to be sent again safely."""
         await self._run(lambda c: events.expire(c, event, now))
 
     async def directory(self, account: str, fields: Sequence[str]) -> DirectoryState:
         """How far the customer directory of an account is."""
-        return await self._run(lambda c: customers.state(c, self._names.account(c, account), fields))
+        return await self._run(lambda c: listings.state(c, self._names.account(c, account), fields))
 
     async def apply_customers(
         self, account: str, fields: Sequence[str], changes: Sequence[CustomerChange], generation: int
     ) -> None:
         """Take customers into the directory, and reopen the usage that waited for one of them."""
-        await self._run(lambda c: customers.apply(c, self._names.account(c, account), fields, changes, generation))
+        names = self._names
+        await self._run(
+            lambda c: customers.apply(c, names.lookup, names.account(c, account), fields, changes, generation)
+        )
+
+    async def known_customers(
+        self, account: str, fields: Sequence[str], ids: Collection[str]
+    ) -> Mapping[str, Mapping[str, str]]:
+        """What the directory says of these customers."""
+        return await self._run(lambda c: customers.known(c, self._names.account(c, account), fields, ids))
+
+    async def begin_listing(self, account: str, fields: Sequence[str], started: float) -> Listing:
+        """Begin to list all customers."""
+        return await self._run(lambda c: listings.begin(c, self._names.account(c, account), fields, started))
+
+    async def list_page(
+        self, account: str, listing: Listing, page: Sequence[CustomerChange], created: int
+    ) -> Listing:
+        """Take in the customers that follow."""
+        names = self._names
+        return await self._run(
+            lambda c: listings.take_page(c, names.lookup, names.account(c, account), listing, page, created)
+        )
 
     async def finish_listing(self, account: str, fields: Sequence[str], generation: int, listed_at: float) -> None:
-        """Forget the customers that this listing did not see, and call the fields complete."""
-        await self._run(
-            lambda c: customers.finish_listing(c, self._names.account(c, account), fields, generation, listed_at)
-        )
+        """Forget the customers that this listing did not see, step by step, and call the fields complete."""
+        names = self._names
+        for field in fields:
+            place: listings.Place | None = listings.BEGINNING
+            while place is not None:
+                place = await self._run(
+                    lambda c, field=field, place=place: listings.sweep(  # type: ignore[misc]
+                        c, names.lookup, names.account(c, account), field, generation, place
+                    )
+                )
+        await self._run(lambda c: listings.finish(c, names.account(c, account), fields, generation, listed_at))
 
     async def follow(self, account: str, cursor: float) -> None:
         """Remember up to where changes were applied."""

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Mapping
 
+from otel_usageflow.extensions.sqlite_storage.flow.lookup import Lookup
 from otel_usageflow.model.usage import Terms
 
 _MOST_SERIES = 200_000
@@ -23,6 +24,8 @@ class Names:
         self._meters: dict[tuple[str, str], int] = {}
         self._origins: dict[tuple[str, str], int] = {}
         self._series: dict[tuple[int, str, str | None, str, tuple[tuple[str, str], ...]], int] = {}
+        self.lookup = Lookup(book)
+        """Which customers have a value."""
 
     def forget(self) -> None:
         """Drop the caches, after a rollback."""
@@ -31,6 +34,7 @@ class Names:
         self._meters.clear()
         self._origins.clear()
         self._series.clear()
+        self.lookup.clear()
 
     def book(self, connection: sqlite3.Connection) -> int:
         """The number of the book itself."""

@@ -13,7 +13,7 @@ Where what lives, and why:
 - `meter_events`: what was or will be sent. `quarantine`: charges that are clear to be unbillable at once.
 - `stray_records`: records whose billed moment is not the span's end, so that their key does not tell the second.
 - `server_spans`: SERVER spans that did not say whether their parent is remote (design: what a request is).
-- `customers`, `directories`: the customer directory.
+- `customers`, `directories`: the customer directory. `listings`: how far a listing of all customers has come.
 - `answers`: what a meter event's answer was, before it took a step out of a state that had one. `returned_windows`:
   what an event had covered that was given back. `released_events`: events that may be sent again, for the sender to
   take up while it runs.
@@ -31,7 +31,10 @@ Where what lives, and why:
 - `request_ids`: charges that carry the id of a request, and which of them counts (`flow/request_ids.py`).
 - `left_windows`: where a charge was once counted that was taken back and then filed anew, in another commit, by which
   the range of commits of that window still begins or ends.
+- `stream_batches`, `meter_events.batch`, `report_suspects`: see `stream_schema.py`.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
+- `connections`: connected accounts, those that are over too. `connect_links`: the links that `connect url` has made, and
+  what became of each; a link is used once.
 - `ingest_tokens`: the tokens that let companies in, by their digests; `changed` grows with each change of one, and the
   check sum is over the columns that never change.
 """

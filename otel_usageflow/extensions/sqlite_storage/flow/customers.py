@@ -1,10 +1,11 @@
 """The customer directory: which customer has which value in a metadata field, and who waits for one."""
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from otel_usageflow.extensions.sqlite_storage.flow import windows
-from otel_usageflow.ledger.ledger import CustomerChange, DirectoryState, Waiting
+from otel_usageflow.extensions.sqlite_storage.flow.lookup import Lookup
+from otel_usageflow.ledger.ledger import CustomerChange, Waiting
 from otel_usageflow.model.usage import Reason, Terms
 
 _BY_CUSTOMER = (Reason.NO_CUSTOMER, Reason.AMBIGUOUS_CUSTOMER)
@@ -43,22 +44,9 @@ FROM adjustments c JOIN accounts a USING (account_id) WHERE c.settled_at IS NULL
 """
 
 
-def state(connection: sqlite3.Connection, account_id: int, fields: Sequence[str]) -> DirectoryState:
-    """How far the directory of an account is; other fields than these are forgotten to be complete."""
-    marks = ", ".join("?" * len(fields))
-    connection.execute(
-        f"DELETE FROM directories WHERE account_id = ? AND field NOT IN ({marks})", (account_id, *fields)
-    )
-    listed = dict(connection.execute("SELECT field, listed_at FROM directories WHERE account_id = ?", (account_id,)))
-    cursor = connection.execute("SELECT created FROM cursors WHERE account_id = ?", (account_id,)).fetchone()
-    (known,) = connection.execute(
-        "SELECT count(*) FROM (SELECT DISTINCT customer FROM customers WHERE account_id = ?)", (account_id,)
-    ).fetchone()
-    return DirectoryState(listed, cursor[0] if cursor else 0.0, known)
-
-
 def apply(
     connection: sqlite3.Connection,
+    lookup: Lookup,
     account_id: int,
     fields: Sequence[str],
     changes: Sequence[CustomerChange],
@@ -73,7 +61,7 @@ def apply(
             if before.get(field) == now.get(field):
                 continue
             if field in before:
-                _remove(connection, account_id, field, before[field], change.customer)
+                remove(connection, lookup, account_id, field, before[field], change.customer)
                 touched.add((field, before[field]))
             if field in now:
                 touched.add((field, now[field]))
@@ -82,25 +70,15 @@ def apply(
             [(account_id, field, value, change.customer, generation) for field, value in now.items()],
         )
     for field, value in touched:
-        _reopen(connection, account_id, field, value)
+        lookup.forget(account_id, field, value)
+        reopen(connection, account_id, field, value)
 
 
-def finish_listing(
-    connection: sqlite3.Connection, account_id: int, fields: Sequence[str], generation: int, listed_at: float
-) -> None:
-    """Forget customers that this listing did not see, and call the fields complete."""
-    for field in fields:
-        gone = connection.execute(
-            "SELECT value, customer FROM customers WHERE account_id = ? AND field = ? AND generation != ?",
-            (account_id, field, generation),
-        ).fetchall()
-        for value, customer in gone:
-            _remove(connection, account_id, field, value, customer)
-            _reopen(connection, account_id, field, value)
-        connection.execute(
-            "INSERT INTO directories VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET listed_at = excluded.listed_at",
-            (account_id, field, listed_at),
-        )
+def known(
+    connection: sqlite3.Connection, account_id: int, fields: Sequence[str], customers: Collection[str]
+) -> dict[str, Mapping[str, str]]:
+    """What the directory says about these customers: the fields that they have."""
+    return {customer: _values(connection, account_id, customer, fields) for customer in customers}
 
 
 def follow(connection: sqlite3.Connection, account_id: int, created: float) -> None:
@@ -144,14 +122,19 @@ def _values(
     return {field: value for field, value in rows if field in fields}
 
 
-def _remove(connection: sqlite3.Connection, account_id: int, field: str, value: str, customer: str) -> None:
+def remove(
+    connection: sqlite3.Connection, lookup: Lookup, account_id: int, field: str, value: str, customer: str
+) -> None:
+    """Forget that a customer has a value."""
+    lookup.forget(account_id, field, value)
     connection.execute(
         "DELETE FROM customers WHERE account_id = ? AND field = ? AND value = ? AND customer = ?",
         (account_id, field, value, customer),
     )
 
 
-def _reopen(connection: sqlite3.Connection, account_id: int, field: str, value: str) -> None:
+def reopen(connection: sqlite3.Connection, account_id: int, field: str, value: str) -> None:
+    """Look again at everything that waited for a customer with this value."""
     series = connection.execute(
         "SELECT series_id FROM series JOIN meters USING (meter_id) "
         "WHERE user = ? AND metadata_field = ? AND account_id = ?",

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from otel_usageflow.extensions.sqlite_storage.flow import daily, events
+from otel_usageflow.extensions.sqlite_storage.flow.lookup import Lookup
 from otel_usageflow.extensions.sqlite_storage.proof import copies
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import MINUTE, first_key
 from otel_usageflow.ledger.freeze import (
+    Customers,
     DueWindow,
     FiledRecord,
+    Formula,
     FreezeRules,
     Lane,
     Plan,
@@ -52,8 +55,9 @@ def freeze(
     rules: FreezeRules,
     limit: int,
     resume: dict[int, Place],
+    lookup: Lookup,
 ) -> list[MeterEvent]:
-    """Freeze due windows into at most about `limit` meter events.
+    """Freeze due windows into at most about `limit` meter events, and with `rules.fresh` some more of fresh usage.
 
     With `one_by_one`, windows of one second are due as soon as they hold something. `resume` is kept for the caller
     between two calls: where to go on when more windows wait for their lanes than are looked at in one go. Without
@@ -63,27 +67,52 @@ def freeze(
     taken: set[Lane] = set()
     copied_seq, copied_at = copies.copied(connection)
     rules = replace(_excluding(rules, taken), copied_seq=copied_seq)
-    meters = _meters(connection, book, rules)
-    for length in _lengths(connection):
-        latest = int(rules.now) - (0 if rules.one_by_one and length == 1 else length)
-        place = resume.pop(length, (-1, 0, 0))
+    fresh = rules.fresh
+    before = None if fresh is None else fresh.since - 1
+
+    def some(length: int, asked: FreezeRules, since: int, until: int, most: int, kept: int | None) -> int:
+        """Freeze windows of one length that start in [since, until]; return how many meter events there are."""
+        meters = _meters(connection, book, asked)
+        place = (since - 1, 0, 0) if kept is None else resume.pop(kept, (since - 1, 0, 0))
+        made_now = 0
         for page in range(_MOST_PAGES):
-            if len(frozen) >= limit or not meters:
+            if made_now >= most or not meters:
                 break
-            rows = connection.execute(_DUE.format(meters=meters), (length, latest, *place, _PAGE)).fetchall()
+            rows = connection.execute(_DUE.format(meters=meters), (length, until, *place, _PAGE)).fetchall()
             windows = [_window(row) for row in rows]
-            made = plan(windows, _customers(connection, book, windows), rules)
-            new = _write(connection, book, made, rules, copied_at, limit - len(frozen))
+            made = plan(windows, _customers(connection, lookup, windows), asked)
+            new = _write(connection, book, made, asked, copied_at, most - made_now)
+            made_now += len(new)
             frozen.extend(new)
             taken.update(event.lane for event in new)
             if len(rows) < _PAGE:
                 break
             place = (windows[-1].start, windows[-1].series_id, windows[-1].first_seq)
-            if page == _MOST_PAGES - 1:
-                resume[length] = place
+            if page == _MOST_PAGES - 1 and kept is not None:
+                resume[kept] = place
+        return made_now
+
+    for length in _lengths(connection):
+        latest = int(rules.now) - (0 if rules.one_by_one and length == 1 else length)
+        left = limit - len(frozen)
+        if fresh is None or before is None:
+            some(length, rules, 0, latest, left, length)
+            continue
+        in_order, summed = _by_order(rules)
+        left -= some(length, in_order, 0, latest, left, -length)
+        some(length, summed, 0, min(before, latest), left, length)
+        asked = _excluding(replace(summed, busy=fresh.busy), taken)
+        some(length, asked, fresh.since, latest, fresh.limit, None)
     if frozen:
         reached("freeze: written")
     return frozen
+
+
+def _by_order(rules: FreezeRules) -> tuple[FreezeRules, FreezeRules]:
+    """The rules for meters that take usage in its order only, as the last value counts, and those for others."""
+    last = {meter: how for meter, how in rules.meters.items() if how is Formula.LAST}
+    others = {meter: how for meter, how in rules.meters.items() if how is not Formula.LAST}
+    return replace(rules, meters=last), replace(rules, meters=others)
 
 
 def seal(connection: sqlite3.Connection, book: str, length: int) -> None:
@@ -129,20 +158,11 @@ def _window(row: Sequence[object]) -> DueWindow:
     )
 
 
-def _customers(
-    connection: sqlite3.Connection, book: str, windows: Iterable[DueWindow]
-) -> dict[tuple[str, str, str], list[str]]:
+def _customers(connection: sqlite3.Connection, lookup: Lookup, windows: Iterable[DueWindow]) -> Customers:
     """What the directory says about the users of these windows."""
-    asked = {(w.account, w.metadata_field, w.user) for w in windows if w.metadata_field is not None}
-    found = {}
-    for account, field, user in asked:
-        rows = connection.execute(
-            "SELECT customer FROM customers WHERE field = ? AND value = ? AND account_id = "
-            "(SELECT account_id FROM accounts WHERE book = ? AND account = ?) LIMIT 2",
-            (field, user, book, account),
-        )
-        found[account, field, user] = [row[0] for row in rows]
-    return found
+    return lookup.customers(
+        connection, {(w.account, w.metadata_field, w.user) for w in windows if w.metadata_field is not None}
+    )
 
 
 def _write(
