@@ -8,7 +8,8 @@ and lost.
 An identifier also says where its event is kept, so that an answer of Stripe that names it is found without an index
 over random text: `uf_s<event id>_<digest>` for a sum, `uf_r<second of the span's end>_<digest>` for a record, both
 numbers hexadecimal. `_p<n>` is a further part of an amount with too many digits, `_r<n>` the n-th resend of what was
-certainly not counted, and in an idempotency key `_k<n>` follows a stored failure.
+certainly not counted, and in an idempotency key `_k<n>` follows a stored failure. A call of the stream has a key of
+its own, `uf_b<batch id>_<random>`, which says where its events are written down.
 """
 
 import re
@@ -19,6 +20,7 @@ from otel_usageflow.ledger.charge import trace_of
 from otel_usageflow.ledger.freeze import Draft
 
 MAX_LENGTH = 100
+_BATCH = re.compile(r"uf_b([0-9a-f]{1,15})_[0-9a-f]{16}")
 _PLACE = re.compile(r"uf_(?:s(?P<event_id>[0-9a-f]{1,16})|r(?P<second>[0-9a-f]{1,8}))_[0-9a-f]{40}(?:_[pr]\d+)*")
 
 
@@ -69,6 +71,17 @@ def place_of(name: str) -> tuple[int | None, int | None]:
 def next_idempotency_key(event_identifier: str, attempts: int) -> str:
     """The key to use after a stored failure was replayed. The identifier itself never changes."""
     return f"{event_identifier}_k{attempts}"
+
+
+def batch_key(batch_id: int, token: str) -> str:
+    """The idempotency key of one call of the stream. `token` is random, 16 hexadecimal digits."""
+    return f"uf_b{batch_id:x}_{token}"
+
+
+def batch_of(key: str) -> int | None:
+    """The batch that an idempotency key names; None if it is not that of a call of the stream."""
+    found = _BATCH.fullmatch(key)
+    return int(found[1], 16) if found is not None else None
 
 
 def _digest(facts: Sequence[str]) -> str:

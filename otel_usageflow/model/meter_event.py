@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 class MeterEvent:
     """One Stripe meter event, as it was written down.
 
-    Every field but `idempotency_key` and `attempts` is fixed for good. `value` is plain decimal text;
-    `timestamp` is unix seconds; `payload` has the further keys only, without the customer and the value.
+    Fixed for good is all that Stripe is told of it; what follows `payload` is about our attempts. `value` is plain
+    decimal text; `timestamp` is unix seconds; `payload` has the further keys only, not the customer and the value.
     """
 
     event_id: int
@@ -26,6 +26,8 @@ class MeterEvent:
     """Unix seconds of the first attempt, or None before it."""
     uncertain: bool = False
     """Whether an earlier attempt may have been processed."""
+    batch: int = 0
+    """The batch of the stream in which it was sent last; 0 where its last attempt was a call of its own."""
 
     @property
     def lane(self) -> tuple[str, str, str]:

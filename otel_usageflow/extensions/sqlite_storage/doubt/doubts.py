@@ -1,7 +1,8 @@
 """Meter events that may or may not be counted: what to ask the summaries about them, and what became of it."""
 
+import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from otel_usageflow.extensions.sqlite_storage.doubt import verdicts
@@ -22,6 +23,7 @@ REPORT_MARGIN = 300.0
 _COUNTED = "the meter's summary shows it"
 _NOT_COUNTED = "the meter's summary shows that it is missing"
 _UNNAMED = "one of the errors that Stripe reported without naming the event"
+_STILL_MEANT = (EventState.ACCEPTED, EventState.UNKNOWN, *UNSETTLED)
 _PERHAPS = (EventState.SENDING, EventState.UNKNOWN)
 # A correction that only waits has changed nothing yet, and one that is told has an event, whose state says all.
 _CHANGING = """
@@ -40,7 +42,9 @@ WHERE e.timestamp >= :minute AND e.timestamp < :end AND e.event_name = :event_na
 ORDER BY e.settled_at, e.event_id
 """
 _SUSPICIOUS = f"""
-SELECT r.report, r.code, r.validation_start - {REPORT_MARGIN}, r.validation_end + {REPORT_MARGIN} FROM error_reports r
+SELECT r.report, r.code, r.validation_start - {REPORT_MARGIN}, r.validation_end + {REPORT_MARGIN},
+  (SELECT json_group_array(s.event_id) FROM report_suspects s WHERE s.report = r.report AND s.code = r.code)
+FROM error_reports r
 WHERE r.settled_at IS NULL AND r.errors > r.samples + r.found AND r.event_name IN ('', ?)
   AND r.account_id = (SELECT account_id FROM accounts WHERE book = ? AND account = ?)
 ORDER BY r.validation_end, r.report, r.code
@@ -79,7 +83,18 @@ def open_reports(connection: sqlite3.Connection, book: str, account: str) -> lis
 
 
 def suspected(connection: sqlite3.Connection, book: str, account: str, report: OpenReport, limit: int) -> list[Place]:
-    """Where there are events that a report may be about, at most `limit` places. It may read much."""
+    """Where there are events that a report may be about, at most `limit` places. It may read much.
+
+    Where it is known who can be meant, also where one of those has no answer yet.
+    """
+    named = connection.execute(
+        f"""SELECT DISTINCT e.event_name, e.customer, e.timestamp / {MINUTE} * {MINUTE}
+            FROM report_suspects s JOIN meter_events e USING (event_id)
+            WHERE s.report = ? AND s.code = ? AND e.state IN (?, ?, ?, ?) LIMIT ?""",
+        (report.report, report.code, *_STILL_MEANT, limit),
+    ).fetchall()
+    if named or _has_suspects(connection, report):
+        return [Place(account, *row) for row in named]
     rows = connection.execute(
         f"""SELECT DISTINCT e.event_name, e.customer, e.timestamp / {MINUTE} * {MINUTE} FROM meter_events e
             JOIN accounts a USING (account_id) JOIN error_reports r ON r.report = ? AND r.code = ?
@@ -111,9 +126,9 @@ def question(connection: sqlite3.Connection, book: str, place: Place, now: float
             return None
         suspicion = None
         if state is EventState.ACCEPTED and ours:
-            suspicion = next((r for r in reports if (begun_at or 0) <= r[3] and (settled_at or 0) >= r[2]), None)
+            suspicion = _suspicion(reports, event_id, begun_at or 0, settled_at or 0)
         if suspicion is not None:
-            suspects[event_id] = (str(suspicion[0]), str(suspicion[1]))
+            suspects[event_id] = suspicion
         elif (state is EventState.ACCEPTED and left_open) or (state in _PERHAPS and not ours):
             apart.add(event_id)
         elif state is EventState.ACCEPTED:
@@ -126,6 +141,24 @@ def question(connection: sqlite3.Connection, book: str, place: Place, now: float
     if len(candidates) == len(apart):
         return None
     return Question(place, known_of(known), tuple(candidates), suspects, frozenset(apart))
+
+
+def _suspicion(
+    reports: Sequence[tuple[str, str, float, float, str]], event_id: int, begun_at: float, settled_at: float
+) -> tuple[str, str] | None:
+    """The first report (and code) that can be about an event: one that may mean it, or one of its time."""
+    for report, code, since, until, suspects in reports:
+        known = json.loads(suspects)
+        if event_id in known if known else begun_at <= until and settled_at >= since:
+            return str(report), str(code)
+    return None
+
+
+def _has_suspects(connection: sqlite3.Connection, report: OpenReport) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM report_suspects WHERE report = ? AND code = ? LIMIT 1", (report.report, report.code)
+    ).fetchone()
+    return found is not None
 
 
 def conclude(

@@ -3,18 +3,16 @@
 import sqlite3
 from collections.abc import Sequence
 
-from otel_usageflow.extensions.sqlite_storage.doubt import verdicts
-from otel_usageflow.extensions.sqlite_storage.doubt.verdicts import Ground, event_named
+from otel_usageflow.extensions.sqlite_storage.doubt import samples, verdicts
+from otel_usageflow.extensions.sqlite_storage.doubt.verdicts import Ground
 from otel_usageflow.ledger.audit import SERVICE
-from otel_usageflow.ledger.doubt import ErrorReport, ErrorSample, Read, Rejected
-from otel_usageflow.ledger.identifier import next_idempotency_key, of_idempotency_key
+from otel_usageflow.ledger.doubt import ErrorReport, Read, Rejected
+from otel_usageflow.ledger.identifier import next_idempotency_key
 from otel_usageflow.ledger.states import UNSETTLED, EventState
 
 _WHY = "Stripe reported that it has not counted it"
 _FIRST_REPLAY = 2
 """The first attempt whose answer can be a replay, after which the key changes for the first time."""
-_NOT_OURS = 0
-"""Stands for the event of a sample that this ledger has not sent."""
 
 
 def cursor(connection: sqlite3.Connection, account_id: int) -> str | None:
@@ -53,15 +51,15 @@ def take(
         ).rowcount
         if not new:
             continue
-        found = sum(_take_sample(connection, account_id, report, sample, now) for sample in report.samples)
-        ours += found
-        others += len(report.samples) - found
+        found = samples.take(connection, account_id, report, now)
+        ours += found.ours
+        others += len(report.samples) - found.ours
         connection.execute(
-            "UPDATE error_reports SET ours = ?, settled_at = CASE WHEN errors <= samples THEN ? END "
-            "WHERE report = ? AND code = ?",
-            (found, now, report.report, report.code),
+            "UPDATE error_reports SET ours = ?, samples = samples - ?, "
+            "settled_at = CASE WHEN errors <= samples - ? THEN ? END WHERE report = ? AND code = ?",
+            (found.ours, found.unnamed, found.unnamed, now, report.report, report.code),
         )
-        if report.errors > len(report.samples):
+        if report.errors > len(report.samples) - found.unnamed:
             more += 1
     if created is not None:
         connection.execute(
@@ -77,15 +75,20 @@ def apply(
     """Apply samples to the events that they name, once these have an answer; whether some still wait."""
     rows = connection.execute(
         """SELECT s.idempotency_key, s.report, s.code, s.message, s.identifier, e.event_id, e.event_name, e.state,
-                  e.identifier, e.idempotency_key, e.duplicate
+                  e.identifier, e.idempotency_key, e.duplicate, e.batch
            FROM error_samples s JOIN meter_events e USING (event_id)
            WHERE s.settled_at IS NULL AND e.account_id = ? AND e.state NOT IN (?, ?) LIMIT ?""",
         (account_id, *UNSETTLED, limit),
     ).fetchall()
     rejected = []
-    for key, report, code, message, name, event_id, event_name, state, current, last_key, duplicate in rows:
-        about = is_about(EventState(state), name, current, key, last_key, duplicate=bool(duplicate))
+    for key, report, code, message, name, event_id, event_name, state, current, last_key, duplicate, batch in rows:
+        if batch:  # what went last is told by the batch, not by the key of a call of its own
+            last_key = key if samples.batch_of_sample(key) == batch else ""
+        about = is_about(
+            EventState(state), name, current, key, last_key, duplicate=bool(duplicate), streamed=bool(batch)
+        )
         if about is None:  # as good as one that was not named: the summaries tell
+            _suspect_too(connection, report, code, event_id)
             connection.execute(
                 "UPDATE error_reports SET samples = samples - 1, settled_at = NULL WHERE report = ? AND code = ?",
                 (report, code),
@@ -108,18 +111,41 @@ def close(connection: sqlite3.Connection, report: str, code: str, now: float) ->
     )
 
 
-def is_about(state: EventState, name: str, current: str, key: str, last_key: str, *, duplicate: bool) -> bool | None:
+def _suspect_too(connection: sqlite3.Connection, report: str, code: str, event_id: int) -> None:
+    """If it is known who else can be meant, or nobody else can be, then this event can be meant, too."""
+    known = connection.execute(
+        """SELECT 1 FROM report_suspects WHERE report = :report AND code = :code UNION ALL
+           SELECT 1 FROM error_reports WHERE report = :report AND code = :code AND errors <= samples""",
+        {"report": report, "code": code},
+    ).fetchone()
+    if known is not None:
+        samples.suspect(connection, report, code, [event_id])
+
+
+def is_about(
+    state: EventState,
+    name: str,
+    current: str,
+    key: str,
+    last_key: str,
+    *,
+    duplicate: bool,
+    streamed: bool = False,
+) -> bool | None:
     """Whether an error of an attempt says that the event, as it stands, is not counted; None if that is not certain.
 
     It does not if the event was sent under another identifier since. It does if the attempt had the last idempotency
     key: Stripe processes each once. An earlier attempt, under another key, says nothing if a later one was taken.
     If Stripe answered the later one with "exists already", then one of the earlier attempts is what exists; which one
-    is certain only while there was a single earlier key.
+    is certain only while there was a single earlier key. The stream (`streamed`: the last attempt went there) takes
+    everything and drops what exists already without a word, so that its yes says nothing about earlier attempts.
     """
     if name != current or state not in (EventState.ACCEPTED, EventState.UNKNOWN):
         return False
     if key == last_key:
         return True
+    if streamed:
+        return None
     if state is not EventState.ACCEPTED or not duplicate:
         return False
     return True if key == name and last_key == next_idempotency_key(name, _FIRST_REPLAY) else None
@@ -133,29 +159,3 @@ def open_count(connection: sqlite3.Connection, book: str) -> int:
         (book,),
     ).fetchone()
     return int(count)
-
-
-def _take_sample(
-    connection: sqlite3.Connection, account_id: int, report: ErrorReport, sample: ErrorSample, now: float
-) -> bool:
-    """Whether the sample is about an event of this account in this ledger; it stays open until that is settled."""
-    name = of_idempotency_key(sample.key)
-    event_id = event_named(connection, name)
-    if event_id is not None:
-        (owner,) = connection.execute(
-            "SELECT account_id FROM meter_events WHERE event_id = ?", (event_id,)
-        ).fetchone()
-        event_id = event_id if owner == account_id else None
-    connection.execute(
-        "INSERT OR IGNORE INTO error_samples VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            sample.key,
-            report.report,
-            report.code,
-            event_id or _NOT_OURS,
-            name,
-            sample.message or report.message,
-            None if event_id is not None else now,
-        ),
-    )
-    return event_id is not None

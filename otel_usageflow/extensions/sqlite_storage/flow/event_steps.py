@@ -58,7 +58,7 @@ def resend(connection: sqlite3.Connection, event_id: int) -> str:
     connection.execute(
         """UPDATE meter_events SET identifier = ?, idempotency_key = ?, uncertain = 0, attempts = 0,
            first_attempt_at = NULL, settled_at = NULL, duplicate = 0, reason = NULL, code = NULL, message = NULL,
-           request_id = NULL WHERE event_id = ?""",
+           request_id = NULL, batch = 0 WHERE event_id = ?""",
         (name, name, event_id),
     )
     connection.execute("INSERT OR IGNORE INTO released_events VALUES (?)", (event_id,))

@@ -16,7 +16,7 @@ from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Ret
 
 _EVENTS = """
 SELECT e.event_id, a.account, e.event_name, e.customer, e.value, e.timestamp, e.identifier, e.idempotency_key,
-       e.payload, e.attempts, e.first_attempt_at, e.uncertain OR e.state = 1
+       e.payload, e.attempts, e.first_attempt_at, e.uncertain OR e.state = 1, e.batch
 FROM meter_events e JOIN accounts a USING (account_id)
 """
 _UNSETTLED = f"{_EVENTS} WHERE e.state IN (0, 1) AND e.event_id > ? AND a.book = ? ORDER BY e.event_id LIMIT ?"
@@ -101,14 +101,14 @@ def _event(row: tuple[Any, ...]) -> MeterEvent:
     return MeterEvent(*values)
 
 
-def begin(connection: sqlite3.Connection, events: Sequence[MeterEvent], now: float) -> None:
-    """Write down that an attempt at each begins, before a byte is sent."""
+def begin(connection: sqlite3.Connection, events: Sequence[MeterEvent], now: float, batch: int = 0) -> None:
+    """Write down that an attempt at each begins, before a byte is sent; in one call, if they are a batch."""
     for event in events:
         event_steps.take(connection, event.event_id, EventStep.BEGIN)
     connection.executemany(
         "UPDATE meter_events SET attempts = attempts + 1, "
-        "first_attempt_at = coalesce(first_attempt_at, ?) WHERE event_id = ?",
-        [(now, event.event_id) for event in events],
+        "first_attempt_at = coalesce(first_attempt_at, ?), batch = ? WHERE event_id = ?",
+        [(now, batch, event.event_id) for event in events],
     )
 
 

@@ -108,6 +108,13 @@ def remove(connection: sqlite3.Connection, portion: Portion) -> int:
     return rows
 
 
+_PAST_SUSPECTS = """DELETE FROM report_suspects WHERE NOT EXISTS
+(SELECT 1 FROM error_reports r WHERE r.report = report_suspects.report AND r.code = report_suspects.code)"""
+_OLD_BATCHES = f"""DELETE FROM stream_batches WHERE batch_id IN
+(SELECT batch_id FROM stream_batches WHERE begun_at < ? LIMIT {ROWS})"""
+"""Reports about them come no more: Stripe lists those of 30 days."""
+
+
 def sweep(connection: sqlite3.Connection, limits: Limits, bucket: int) -> int:
     """Remove what is found by its place alone, at most `ROWS` of each kind; return how many went.
 
@@ -121,6 +128,8 @@ def sweep(connection: sqlite3.Connection, limits: Limits, bucket: int) -> int:
         queries += [
             ("DELETE FROM error_samples WHERE settled_at < ?", old),
             ("DELETE FROM error_reports WHERE settled_at < ?", old),
+            (_PAST_SUSPECTS, ()),
+            (_OLD_BATCHES, old),
             ("DELETE FROM refiled WHERE key < ?", (first_key(limits.before),)),
             ("DELETE FROM left_windows WHERE at_ns < ?", (limits.before * 1_000_000_000,)),
         ]
