@@ -12,10 +12,14 @@ from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Call
 from otel_usageflow.testing.stripe.rejections import Rejected, RejectRule
 from otel_usageflow.testing.stripe.settings import RateLimits, Settings
+from otel_usageflow.testing.stripe.webhook_endpoints import WebhookEndpoint
+from otel_usageflow.testing.stripe.webhook_faults import WebhookFault, WebhookRule
+from otel_usageflow.testing.stripe.webhooks import Delivery
 
 __all__ = [
     "Call",
     "Clock",
+    "Delivery",
     "Fault",
     "ManualClock",
     "MeterEvent",
@@ -26,4 +30,7 @@ __all__ = [
     "Settings",
     "StripeDouble",
     "Violation",
+    "WebhookEndpoint",
+    "WebhookFault",
+    "WebhookRule",
 ]

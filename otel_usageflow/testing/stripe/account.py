@@ -21,6 +21,7 @@ from otel_usageflow.testing.stripe.rejections import Rejected, RejectRules
 from otel_usageflow.testing.stripe.search import CustomerSearch
 from otel_usageflow.testing.stripe.sessions import Sessions
 from otel_usageflow.testing.stripe.settings import Settings
+from otel_usageflow.testing.stripe.webhook_endpoints import Notice
 
 LockKey = tuple[str, str]
 """(meter id, customer id)."""
@@ -47,6 +48,7 @@ class Shared:
     rejected: list[Rejected]
     violations: list[Violation]
     sessions: Sessions
+    publish: Callable[[Notice], None]
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -58,13 +60,13 @@ class Account:
         self._violations = shared.violations
         self.sessions = shared.sessions
         clock, settings = shared.clock, shared.settings
-        self.log = EventLog(clock, settings, name, livemode)
+        self.log = EventLog(clock, settings, name, livemode, shared.publish)
         self.meters = Meters(clock, self.log, livemode)
         self.customers = Customers(clock, settings, self.log, livemode)
         self.search = CustomerSearch(clock, settings, self.customers)
         self.book = Book(shared.accepted, shared.rejected)
         self.reject_rules = RejectRules()
-        self.reports = Reports(clock, settings, name, livemode)
+        self.reports = Reports(clock, settings, name, livemode, shared.publish)
         self.intake = Intake(
             clock, settings, self.meters, self.customers, self.book, self.reject_rules, self.reports, name, livemode
         )

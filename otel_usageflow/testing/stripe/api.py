@@ -1,17 +1,15 @@
 """The way of a call through Stripe: fault, key, rate, idempotency, parameters, lock, execution, answer."""
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable, Iterable
 
 from otel_usageflow.testing.stripe import stream
 from otel_usageflow.testing.stripe.account import Account, Shared
+from otel_usageflow.testing.stripe.connections import Connection, Connections
 from otel_usageflow.testing.stripe.failures import (
     StripeFailure,
     as_v2,
     invalid,
-    invalid_key,
     lock_timeout,
     no_key,
     no_version,
@@ -22,7 +20,11 @@ from otel_usageflow.testing.stripe.failures import (
 )
 from otel_usageflow.testing.stripe.faults import AFTER_COMMIT, Fault, Faults, Rule
 from otel_usageflow.testing.stripe.idempotency import mark_of
+from otel_usageflow.testing.stripe.keyring import Keyring, key_of
 from otel_usageflow.testing.stripe.message import Answer, Dropped, Request
+from otel_usageflow.testing.stripe.oauth import OAuth
+from otel_usageflow.testing.stripe.oauth_pages import PATHS as OAUTH_PATHS
+from otel_usageflow.testing.stripe.oauth_pages import OAuthPages
 from otel_usageflow.testing.stripe.params import Tree, check, tree_of
 from otel_usageflow.testing.stripe.permissions import Permissions
 from otel_usageflow.testing.stripe.routes import IDEMPOTENCY_KEY, Endpoint, Job, find_endpoint
@@ -36,14 +38,25 @@ class Api:
     Args:
         keys: the API keys that are known; `_live_` in a key means live mode.
         permissions: what each of them may do.
+        client_ids: of the platform, for OAuth; `_live_` in one means live mode.
         changed: called whenever something was committed.
     """
 
     def __init__(
-        self, shared: Shared, keys: Iterable[str], permissions: Permissions, changed: Callable[[], None]
+        self,
+        shared: Shared,
+        keys: Iterable[str],
+        permissions: Permissions,
+        client_ids: Iterable[str],
+        changed: Callable[[], None],
     ) -> None:
-        self.shared, self.keys, self.faults = shared, set(keys), Faults()
-        self._permissions = permissions
+        self.shared, self.faults = shared, Faults()
+        self.connections = Connections(shared.settings, self._tell)
+        self.oauth = OAuth(shared.clock, self.connections, client_ids)
+        self._keyring = Keyring(keys, permissions, self.connections, self.oauth)
+        self.keys = self._keyring.keys
+        """Those that are known by now; a test may add some, and take some away."""
+        self.pages = OAuthPages(self.oauth, shared.settings, self.keys, changed)
         self.accounts: dict[AccountKey, Account] = {}
         self._changed = changed
         self._stopping = asyncio.Event()
@@ -79,6 +92,8 @@ class Api:
         return answer
 
     async def _answer(self, request: Request, rule: Rule | None) -> Answer:
+        if request.path in OAUTH_PATHS:
+            return self.pages.answer(request, key_of(request.headers))
         account = self._authenticate(request)
         if is_v2(request) and "Stripe-Version" not in request.headers:
             raise no_version()
@@ -135,18 +150,20 @@ class Api:
         return Answer(200, body)
 
     def _authenticate(self, request: Request) -> Account:
-        headers = request.headers
-        key = _api_key(headers.get("Authorization", ""))
-        if not key:
-            raise no_key()
         if request.path == stream.PATH:  # it takes its own tokens only, and they say which account
+            key = key_of(request.headers)
+            if not key:
+                raise no_key()
             return self.shared.sessions.account_of(key)
-        if key not in self.keys:
-            raise invalid_key(key)
-        # `Stripe-Context` is the newer way; of a path through several accounts the last one counts.
-        name = headers.get("Stripe-Context", "").rpartition("/")[2] or headers.get("Stripe-Account")
-        self._permissions.admit(key, request.method, request.path, name)
-        return self.account(name, "_live_" in key)
+        return self.account(*self._keyring.authenticate(request))
+
+    def _tell(self, connection: Connection, *, begun: bool) -> None:
+        """A connection has begun or ended: the platform hears of it, and tokens are worth nothing any more."""
+        if not begun:
+            self.oauth.revoke(connection)
+        application = {"id": connection.client_id, "object": "application", "name": "Stripe double"}
+        kind = f"account.application.{'authorized' if begun else 'deauthorized'}"
+        self.account(None, connection.livemode).log.add(kind, application, account=connection.account)
 
     async def _fail_before(self, rule: Rule) -> None:
         match rule.fault:
@@ -192,15 +209,3 @@ def _tree(request: Request) -> Tree:
 def is_v2(request: Request) -> bool:
     """Whether the call is one of the newer API, whose errors have another shape."""
     return request.path.startswith("/v2/")
-
-
-def _api_key(authorization: str) -> str:
-    scheme, _, credentials = authorization.partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    if scheme.lower() == "basic":
-        try:
-            return base64.b64decode(credentials).decode().partition(":")[0]
-        except (binascii.Error, UnicodeDecodeError):
-            return ""
-    return ""

@@ -1,6 +1,7 @@
 """The double's clock, which decides what is too old, what is forgotten, and what is visible yet."""
 
 import time
+from collections.abc import Callable
 
 
 class Clock:
@@ -8,6 +9,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._shift = 0.0
+        self.watchers: list[Callable[[], None]] = []
+        """Called whenever it was advanced."""
 
     def now(self) -> float:
         """Seconds since 1970."""
@@ -27,6 +30,8 @@ class Clock:
         if seconds < 0:
             raise ValueError(f"a clock advances, {seconds} s would take it back")
         self._shift += seconds
+        for watcher in self.watchers:
+            watcher()
 
 
 class ManualClock(Clock):

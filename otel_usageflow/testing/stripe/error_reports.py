@@ -13,6 +13,7 @@ from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.moments import rfc3339
 from otel_usageflow.testing.stripe.rejections import Rejected
 from otel_usageflow.testing.stripe.settings import DAY, Settings
+from otel_usageflow.testing.stripe.webhook_endpoints import Notice
 
 WINDOW = 10
 KEPT = 30 * DAY
@@ -94,10 +95,19 @@ class Reports:
 
     Args:
         account: goes into `context`, so that the client fetches the event from where it was found.
+        publish: told about every new one, for webhooks.
     """
 
-    def __init__(self, clock: Clock, settings: Settings, account: str | None, livemode: bool) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        settings: Settings,
+        account: str | None,
+        livemode: bool,
+        publish: Callable[[Notice], None],
+    ) -> None:
         self._clock, self._settings, self._account, self._livemode = clock, settings, account, livemode
+        self._publish = publish
         self._open: dict[tuple[str | None, int], Report] = {}
         self.all: list[Report] = []
 
@@ -109,6 +119,8 @@ class Reports:
             created = round(start + WINDOW + self._settings.report_delay, 3)
             report = Report(new_id("evt", 24), event.meter_id, start, created, self._livemode, self._account)
             self.restore(report)
+            account, mode = self._account, self._livemode
+            self._publish(Notice(report.id, report.type, "thin", account, account, mode, created, report.notice))
         report.rejected.append(event)
 
     def restore(self, report: Report) -> None:

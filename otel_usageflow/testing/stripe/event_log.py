@@ -1,6 +1,6 @@
 """`/v1/events`: what changed, kept for 30 days (docs.stripe.com/api/events)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.paging import page
 from otel_usageflow.testing.stripe.params import EXPAND, PAGING, Param, choice, moments, text, text_list
 from otel_usageflow.testing.stripe.settings import DAY, Settings
+from otel_usageflow.testing.stripe.webhook_endpoints import Notice
 
 KEPT = 30 * DAY
 
@@ -53,25 +54,42 @@ class LoggedEvent:
 
 
 class EventLog:
-    """The events of one account, in order."""
+    """The events of one account, in order.
 
-    def __init__(self, clock: Clock, settings: Settings, account: str | None, livemode: bool) -> None:
-        self._clock, self._settings = clock, settings
+    Args:
+        publish: told about every new one, for webhooks.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        settings: Settings,
+        account: str | None,
+        livemode: bool,
+        publish: Callable[[Notice], None],
+    ) -> None:
+        self._clock, self._settings, self._publish = clock, settings, publish
         self._account, self._livemode = account, livemode
         self.entries: list[LoggedEvent] = []
         self._by_id: dict[str, LoggedEvent] = {}
 
-    def add(self, kind: str, thing: JsonObject, previous: JsonObject | None = None) -> None:
-        """Note that `thing` has changed; `previous` holds the old values of what an update changed."""
+    def add(
+        self, kind: str, thing: JsonObject, previous: JsonObject | None = None, *, account: str | None = None
+    ) -> None:
+        """Note that `thing` has changed.
+
+        Args:
+            previous: the old values of what an update changed.
+            account: whom the event names, where that is not the account in which it is kept.
+        """
         data: JsonObject = {"object": thing}
         if previous is not None:
             data["previous_attributes"] = previous
         now = self._clock.now()
-        self.restore(
-            LoggedEvent(
-                new_id("evt", 24), kind, int(now), now, len(self.entries), data, self._livemode, self._account
-            )
-        )
+        about = account or self._account
+        event = LoggedEvent(new_id("evt", 24), kind, int(now), now, len(self.entries), data, self._livemode, about)
+        self.restore(event)
+        self._publish(Notice(event.id, kind, "snapshot", self._account, about, self._livemode, now, event.render))
 
     def restore(self, event: LoggedEvent) -> None:
         """Append an event that exists already."""

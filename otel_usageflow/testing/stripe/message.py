@@ -28,9 +28,13 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
     malformed: bool = False
     """Send only the first half of the body."""
+    text: str | None = None
+    """Sent instead of the body, for what is not JSON."""
 
     def encode(self) -> bytes:
         """The body as JSON."""
+        if self.text is not None:
+            return self.text.encode()
         body = self.body if isinstance(self.body, dict) else self.body.render()
         text = json.dumps(body, separators=(",", ":")).encode()
         return text[: len(text) // 2] if self.malformed else text

@@ -10,6 +10,9 @@ Duplicates = Literal["refuse", "ignore"]
 Validation = Literal["synchronous", "asynchronous"]
 AdjustmentStatus = Literal["complete", "pending"]
 ReportRequest = Literal["identifier", "id_and_key"]
+AccountAccess = Literal["automatic", "any", "connected"]
+Consent = Literal["page", "approve", "deny"]
+WebhookOrder = Literal["sent", "shuffled"]
 
 
 @dataclass(slots=True)
@@ -84,6 +87,17 @@ class Settings:
     "idempotency_key": KEY}`. KEY is the idempotency key either way, empty if there was none."""
     report_list_data: bool = False
     """Whether the list of `/v2/core/events` shows `data` already, or only an event fetched by its id does."""
+    account_access: AccountAccess = "automatic"
+    """Which accounts the platform's keys may act for: any, those that are connected, or (automatic) any as long as
+    none was ever connected."""
+    consent: Consent = "page"
+    """What a link of OAuth leads to: a page with two links, or straight back with the merchant's yes or no."""
+    webhook_retry_delay: float = 60
+    """Seconds by the clock after which a webhook that failed comes again; twice as many the next time, and so on."""
+    webhook_timeout: float = 10
+    """Real seconds in which a webhook must be answered."""
+    webhook_order: WebhookOrder = "sent"
+    """Whether webhooks arrive in the order of events, or shuffled, which Stripe allows itself."""
     keep_calls: int = 10_000
     """How many of the last calls are remembered, with headers and form."""
 

@@ -1,0 +1,70 @@
+"""Who makes a call, and for which account: keys, tokens of OAuth, sessions of the stream."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+
+from otel_usageflow.testing.stripe.connections import Connections, no_access
+from otel_usageflow.testing.stripe.failures import invalid_key, no_key
+from otel_usageflow.testing.stripe.message import Request
+from otel_usageflow.testing.stripe.oauth import OAuth
+from otel_usageflow.testing.stripe.permissions import Permissions
+
+OWN_ACCOUNT = "acct_double"
+"""The platform's own, which may be named as well as left out."""
+
+
+class Keyring:
+    """Every key that is known.
+
+    Args:
+        keys: the platform's own; `_live_` in a key means live mode.
+        permissions: what each of them may do.
+    """
+
+    def __init__(self, keys: Iterable[str], permissions: Permissions, connections: Connections, oauth: OAuth) -> None:
+        self.keys = set(keys)
+        self._permissions, self._connections, self._oauth = permissions, connections, oauth
+
+    def authenticate(self, request: Request) -> tuple[str | None, bool]:
+        """Account and mode of a call; the platform's own account is None.
+
+        Raises:
+            StripeFailure: 401 without a key that is known, 403 for an account or a thing that it may not touch.
+        """
+        key = key_of(request.headers)
+        if not key:
+            raise no_key()
+        name = _named(request.headers)
+        token = self._oauth.token_of(key)
+        if token is not None:
+            if name not in (None, token.account):
+                raise no_access(key, name or "")
+            self._connections.admit(key, token.account, request.method, token.livemode)
+            return token.account, token.livemode
+        if key not in self.keys:
+            raise invalid_key(key)
+        livemode = "_live_" in key
+        self._permissions.admit(key, request.method, request.path, name)
+        if name is not None:
+            self._connections.admit(key, name, request.method, livemode)
+        return name, livemode
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key in `Authorization`, as Bearer or as the user of Basic; empty if there is none."""
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            return ""
+    return ""
+
+
+def _named(headers: Mapping[str, str]) -> str | None:
+    # `Stripe-Context` is the newer way; of a path through several accounts the last one counts.
+    name = headers.get("Stripe-Context", "").rpartition("/")[2] or headers.get("Stripe-Account")
+    return None if not name or name == OWN_ACCOUNT else name
