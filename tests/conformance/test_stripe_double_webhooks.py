@@ -103,7 +103,8 @@ async def test_a_failure_comes_again(double: StripeDouble, receiver: WebhookRece
     await double.wait_until(lambda: len(double.deliveries) == 1)
     for seconds, attempts in ((59, 1), (1, 2), (119, 2), (1, 3), (86_400, 3)):
         double.clock.advance(seconds)
-        await double.wait_until(lambda attempts=attempts: len(double.deliveries) == attempts and double.webhooks.idle)
+        expected = attempts
+        await double.wait_until(lambda: len(double.deliveries) == expected and double.webhooks.idle)  # noqa: B023
     assert [one.status for one in double.deliveries] == [500, 302, 404]
     assert len({one.event_id for one in double.deliveries}) == 1
 

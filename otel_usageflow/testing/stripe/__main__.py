@@ -113,7 +113,7 @@ def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
         field, equals, value = text.partition("=")
         if not equals or not field:
             raise ValueError(f"--customer {text}: write FIELD=VALUE")
-        if all(dict(customer.metadata) != {field: value} for customer in account.customers.all):
+        if all(dict(customer.metadata) != {field: value} for customer in account.customers.all.kept.values()):
             double.add_customer({field: value})
     for text in args.reject:
         event_name, _, rest = text.partition(":")
@@ -134,9 +134,15 @@ def _announce(double: StripeDouble) -> None:
     lines = [double.url, "", "exporters:", "  stripe_meter:", f"    api_key: {double.api_key}", "    endpoints:"]
     lines += [f"      {name}: {double.url}" for name in ("api", "meter_events", "connect")]
     lines += ["", *(f"meter {meter.event_name} {meter.id}" for meter in double.account().meters.all)]
-    for customer in double.account().customers.all:
+    customers = double.account().customers.all
+    for customer in customers.kept.values():
         shown = " ".join(f"{field}={value}" for field, value in customer.metadata.items())
         lines.append(f"customer {customer.id} {shown}".rstrip())
+    lines += [
+        f"customers {bulk.count} from {bulk.id_of(0)} {bulk.field}={bulk.value}"
+        for bulk in customers.bulks
+        if isinstance(bulk.value, str)
+    ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

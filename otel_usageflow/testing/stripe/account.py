@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from otel_usageflow.testing.stripe.allocation import Allocation
 from otel_usageflow.testing.stripe.book import Book, MeterEvent
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.customers import Customers
@@ -73,6 +74,7 @@ class Account:
         self.idempotency = IdempotencyStore()
         self.idempotency_v2 = IdempotencyStore()
         self.limiter = Limiter(settings, connected=name is not None, monotonic=shared.monotonic)
+        self.allocation = Allocation(clock, settings)
         self.reads: Counter[str] = Counter()
         """GET calls that were let through, by path; ids in it are `*`."""
         self._in_flight: dict[LockKey, Request] = {}

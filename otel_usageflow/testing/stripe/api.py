@@ -103,6 +103,7 @@ class Api:
         endpoint, target = found
         account.limiter.admit(endpoint.limit)
         if request.method == "GET":
+            account.allocation.spend()
             account.reads[request.path.replace(f"/{target}", "/*", 1) if target else request.path] += 1
         try:
             request.decode()

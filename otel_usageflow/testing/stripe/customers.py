@@ -1,10 +1,12 @@
 """Customers: `/v1/customers` (docs.stripe.com/api/customers)."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from otel_usageflow.testing.stripe.bulk import Bulk, Roll
 from otel_usageflow.testing.stripe.clock import Clock
+from otel_usageflow.testing.stripe.customer import Customer, History
 from otel_usageflow.testing.stripe.event_log import EventLog
 from otel_usageflow.testing.stripe.failures import missing_resource
 from otel_usageflow.testing.stripe.ids import new_id
@@ -39,77 +41,14 @@ LIST = PAGING | {"created": Param(moments), "email": Param(text())}
 RETRIEVE = DELETE = EXPAND
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Customer:
-    """One state of a customer; a change makes a new one."""
-
-    id: str
-    created: int
-    place: int
-    livemode: bool
-    metadata: Mapping[str, str]
-    email: str | None = None
-    name: str | None = None
-    phone: str | None = None
-    description: str | None = None
-    deleted: bool = False
-
-    def render(self) -> JsonObject:
-        """The customer object, or what is left of a deleted one."""
-        if self.deleted:
-            return {"id": self.id, "object": "customer", "deleted": True}
-        return self.render_whole()
-
-    def render_whole(self) -> JsonObject:
-        """The customer object, as `customer.deleted` events show it."""
-        return {
-            "id": self.id,
-            "object": "customer",
-            "address": None,
-            "balance": 0,
-            "created": self.created,
-            "currency": None,
-            "default_source": None,
-            "delinquent": False,
-            "description": self.description,
-            "discount": None,
-            "email": self.email,
-            "livemode": self.livemode,
-            "metadata": dict(self.metadata),
-            "name": self.name,
-            "phone": self.phone,
-            "preferred_locales": [],
-            "shipping": None,
-            "tax_exempt": "none",
-            "test_clock": None,
-        }
-
-
-@dataclass(slots=True, eq=False)
-class History:
-    """The states that search may still see: the last one before the lag, and all after it."""
-
-    versions: list[tuple[float, Customer]] = field(default_factory=list)
-
-    def at(self, moment: float) -> Customer | None:
-        """The customer as of `moment`, None before it existed."""
-        return next((customer for changed, customer in reversed(self.versions) if changed <= moment), None)
-
-    def add(self, changed: float, customer: Customer, visible: float) -> None:
-        """Note a change; what changed before the last state at `visible` is forgotten."""
-        while len(self.versions) > 1 and self.versions[1][0] <= visible:
-            del self.versions[0]
-        self.versions.append((changed, customer))
-
-
 class Customers:
     """The customers of one account."""
 
     def __init__(self, clock: Clock, settings: Settings, log: EventLog, livemode: bool) -> None:
         self._clock, self._settings, self._log, self._livemode = clock, settings, log, livemode
-        self.all: list[Customer] = []
-        self.history: list[History] = []
-        self._by_id: dict[str, int] = {}
+        self.all = Roll()
+        self.history: dict[int, History] = {}
+        """By place; without those that are as they were made in bulk."""
 
     def create(self, params: Mapping[str, Any]) -> Customer:
         """POST /v1/customers."""
@@ -129,9 +68,30 @@ class Customers:
 
     def restore(self, customer: Customer, changed: float) -> None:
         """Add a customer that exists already."""
-        self._by_id[customer.id] = customer.place
-        self.all.append(customer)
-        self.history.append(History([(changed, customer)]))
+        self.all.put(customer)
+        self.history[customer.place] = History([(changed, customer)])
+
+    def create_many(
+        self, count: int, field: str, value: str | Sequence[str], created: int | None, spread: int
+    ) -> Bulk:
+        """Make many at once, with one metadata field each; `/v1/events` tells of none of them.
+
+        Raises:
+            ValueError: the values do not suffice.
+        """
+        now = self._clock.now()
+        first = int(now) - spread if created is None else created
+        bulk = Bulk(len(self.all), count, field, value, first, spread, self._livemode, now)
+        self.all.put_many(bulk)
+        return bulk
+
+    def at(self, place: int, moment: float) -> Customer | None:
+        """A customer as of `moment`, None before it existed."""
+        history = self.history.get(place)
+        if history is not None:
+            return history.at(moment)
+        bulk = self.all.bulk_at(place)
+        return self.all[place] if bulk is not None and bulk.added <= moment else None
 
     def find(self, identity: str) -> Customer:
         """The customer with this id, deleted ones too.
@@ -139,15 +99,16 @@ class Customers:
         Raises:
             StripeFailure: 404, there is none.
         """
-        place = self._by_id.get(identity)
+        place = self.all.place_of(identity)
         if place is None:
             raise missing_resource("customer", identity)
         return self.all[place]
 
     def living(self, identity: str) -> Customer | None:
         """The customer with this id, unless it was deleted."""
-        place = self._by_id.get(identity)
-        return None if place is None or self.all[place].deleted else self.all[place]
+        place = self.all.place_of(identity)
+        customer = None if place is None else self.all[place]
+        return None if customer is None or customer.deleted else customer
 
     def retrieve(self, identity: str, _params: Mapping[str, Any]) -> Customer:
         """GET /v1/customers/ID: 200 for deleted ones too."""
@@ -195,8 +156,13 @@ class Customers:
 
     def _replace(self, new: Customer) -> Customer:
         now = self._clock.now()
-        self.all[new.place] = new
-        self.history[new.place].add(now, new, now - self._settings.search_lag)
+        history = self.history.get(new.place)
+        if history is None:
+            bulk = self.all.bulk_at(new.place)
+            assert bulk is not None
+            history = self.history[new.place] = History([(bulk.added, self.all[new.place])])
+        self.all.put(new)
+        history.add(now, new, now - self._settings.search_lag)
         return new
 
 

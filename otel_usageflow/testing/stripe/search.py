@@ -11,7 +11,7 @@ from otel_usageflow.testing.stripe.customers import Customers
 from otel_usageflow.testing.stripe.failures import invalid
 from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.params import EXPAND, Param, integer, text
-from otel_usageflow.testing.stripe.search_query import compile_query
+from otel_usageflow.testing.stripe.search_query import compile_query, required_metadata
 from otel_usageflow.testing.stripe.settings import Settings
 
 SEARCH = EXPAND | {
@@ -33,10 +33,12 @@ class CustomerSearch:
         limit: int = params.get("limit", 10)
         end = _read_token(params["page"], params["query"]) if "page" in params else None
         moment = self._clock.now() - self._settings.search_lag
-        histories = self._customers.history[:end]
+        key = required_metadata(params["query"])
+        last = len(self._customers.all) if end is None else end
+        places = range(last) if key is None else self._customers.all.holding(*key)
         found = []
-        for history in reversed(histories):
-            customer = history.at(moment)
+        for place in reversed(places):
+            customer = self._customers.at(place, moment) if place < last else None
             if customer is not None and not customer.deleted and test(customer):
                 found.append(customer)
                 if len(found) > limit:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otel_usageflow.testing.stripe.customers import Customer
+from otel_usageflow.testing.stripe.customer import Customer
 from otel_usageflow.testing.stripe.failures import StripeFailure, invalid
 
 Test = Callable[[Customer], bool]
@@ -45,6 +45,17 @@ def compile_query(query: str) -> Test:
     if "OR" in joints:
         return lambda customer: any(test(customer) for test in tests)
     return lambda customer: all(test(customer) for test in tests)
+
+
+def required_metadata(query: str) -> tuple[str, str] | None:
+    """A metadata field and value (case folded) of all that will be found, so that few need be looked at."""
+    clauses, joints = _parse(query)
+    if "OR" in joints:
+        return None
+    for clause in clauses:
+        if not clause.negated and clause.field == "metadata" and clause.key is not None and clause.value is not None:
+            return clause.key, str(clause.value).casefold()
+    return None
 
 
 def _parse(query: str) -> tuple[list[_Clause], set[str]]:

@@ -87,6 +87,8 @@ class Settings:
     "idempotency_key": KEY}`. KEY is the idempotency key either way, empty if there was none."""
     report_list_data: bool = False
     """Whether the list of `/v2/core/events` shows `data` already, or only an event fetched by its id does."""
+    read_allocation: int = 0
+    """GET calls that an account has within 30 days before further ones are a 429; 0 counts them only."""
     account_access: AccountAccess = "automatic"
     """Which accounts the platform's keys may act for: any, those that are connected, or (automatic) any as long as
     none was ever connected."""

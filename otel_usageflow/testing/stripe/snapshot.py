@@ -12,7 +12,8 @@ from typing import Any
 from otel_usageflow.testing.stripe.account import Account
 from otel_usageflow.testing.stripe.api import Api
 from otel_usageflow.testing.stripe.book import MeterEvent
-from otel_usageflow.testing.stripe.customers import Customer
+from otel_usageflow.testing.stripe.bulk import Bulk
+from otel_usageflow.testing.stripe.customer import Customer
 from otel_usageflow.testing.stripe.error_reports import Report
 from otel_usageflow.testing.stripe.event_log import LoggedEvent
 from otel_usageflow.testing.stripe.idempotency import Entry
@@ -84,9 +85,10 @@ def _account_state(account: Account) -> JsonObject:
         "meters": [dataclasses.asdict(meter) for meter in account.meters.all],
         "customers": [
             [changed, dataclasses.asdict(customer)]
-            for history in account.customers.history
+            for _, history in sorted(account.customers.history.items())
             for changed, customer in history.versions[-1:]
         ],
+        "bulks": [_bulk_state(bulk) for bulk in account.customers.all.bulks],
         "events": [dataclasses.asdict(event) for event in account.log.entries],
         "reports": [_report_state(report) for report in account.reports.all],
         "idempotency": [
@@ -95,6 +97,11 @@ def _account_state(account: Account) -> JsonObject:
             if entry.answer is not None
         ],
     }
+
+
+def _bulk_state(bulk: Bulk) -> JsonObject:
+    names = (one.name for one in dataclasses.fields(bulk) if not one.name.startswith("_"))
+    return {name: getattr(bulk, name) for name in names}
 
 
 def _report_state(report: Report) -> JsonObject:
@@ -130,6 +137,8 @@ def _event_state(event: MeterEvent) -> JsonObject:
 def _restore_account(account: Account, part: JsonObject) -> None:
     for meter in part["meters"]:
         account.meters.restore(Meter(**meter))
+    for bulk in part.get("bulks", ()):
+        account.customers.all.put_many(Bulk(**bulk))
     for changed, customer in part["customers"]:
         account.customers.restore(Customer(**customer), changed)
     for event in part["events"]:

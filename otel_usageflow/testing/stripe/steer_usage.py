@@ -112,3 +112,7 @@ class UsageSteering(Steering):
         Calls that were refused for their key or their rate are none.
         """
         return sum(count for read, count in self.account(account).reads.items() if read.startswith(path))
+
+    def reads_of_30_days(self, *, account: str | None = None) -> int:
+        """What of its read allocation an account has used: GET calls of any kind, by the clock."""
+        return self.account(account).allocation.used()
