@@ -83,7 +83,6 @@ def foreign_answer(status: int, body: object) -> Trouble:
 
 def _on_the_way_to_a_proxy(error: BaseException) -> Trouble | None:
     if isinstance(error, aiohttp.ClientHttpProxyError):
-        target = _where(error.request_info.real_url)
         if error.status == 407:
             return Trouble(
                 "the proxy asks who we are (407)",
@@ -92,7 +91,8 @@ def _on_the_way_to_a_proxy(error: BaseException) -> Trouble | None:
             )
         return Trouble(
             f"the proxy does not let us through ({error.status} {_short(error.message)})",
-            f"have {target} allowed there, or reach it without the proxy: NO_PROXY",
+            "have api.stripe.com:443 (for the stream meter-events.stripe.com:443, too) allowed there, or lead past "
+            "the proxy with NO_PROXY",
             never_sent=True,
         )
     if isinstance(error, aiohttp.ClientProxyConnectionError):
@@ -186,11 +186,6 @@ def _reason(error: OSError) -> str:
         return "no name server knows it"
     number = error.errno or 0
     return _UNREACHABLE.get(number) or error.strerror or type(error).__name__
-
-
-def _where(url: object) -> str:
-    host, port = getattr(url, "host", None), getattr(url, "port", None)
-    return f"{host}:{port}" if host else "Stripe"
 
 
 def _named(error: BaseException) -> str:
