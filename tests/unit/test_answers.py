@@ -1,14 +1,19 @@
 """The retry table: what each answer of Stripe means for a meter event, row by row."""
 
+import errno
+import socket
+import ssl
+
 import aiohttp
 import pytest
 import stripe
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
-from otel_usageflow.exporters.stripe_meter.answers import outcome_of
+from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.transport import Redirected
 from otel_usageflow.exporters.stripe_meter.wire import UnexpectedAnswer
-from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
+from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry, TooFast
 from otel_usageflow.model.usage import Reason
 
 KEY = aiohttp.client_reqrep.ConnectionKey("api", 443, True, True, None, None, None)
@@ -46,6 +51,25 @@ def no_answer(cause: Exception) -> stripe.APIConnectionError:
     return error
 
 
+def _proxy_says(status: int) -> Exception:
+    url = URL("http://proxy:3128")
+    info = aiohttp.RequestInfo(url, "CONNECT", CIMultiDictProxy(CIMultiDict()), url)
+    return aiohttp.ClientHttpProxyError(info, (), status=status, message="no")
+
+
+NEVER_SENT: dict[str, Exception] = {
+    "no-name": aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_NONAME, "unknown")),
+    "no-name-server": aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(socket.EAI_AGAIN, "later")),
+    "no-proxy": aiohttp.ClientProxyConnectionError(KEY, ConnectionRefusedError(errno.ECONNREFUSED, "refused")),
+    "proxy-407": _proxy_says(407),
+    "proxy-403": _proxy_says(403),
+    "certificate": aiohttp.ClientConnectorCertificateError(KEY, ssl.SSLCertVerificationError("bad")),
+    "no-tls": aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "wrong version")),
+    "no-connection-in-time": aiohttp.ConnectionTimeoutError("api"),
+    "no-route": aiohttp.ClientConnectorError(KEY, OSError(errno.EHOSTUNREACH, "no route")),
+}
+"""The connection was never made."""
+
 REPLAYED = {"Idempotent-Replayed": "true"}
 AGAIN = {"Stripe-Should-Retry": "true"}
 NEVER = {"Stripe-Should-Retry": "false"}
@@ -59,6 +83,10 @@ NEVER = {"Stripe-Should-Retry": "false"}
         pytest.param(
             no_answer(aiohttp.ClientConnectorError(KEY, OSError("refused"))), Retry("", everyone=True), id="connect"
         ),
+        *(
+            pytest.param(no_answer(cause), Retry("", everyone=True), id=f"never-sent-{name}")
+            for name, cause in NEVER_SENT.items()
+        ),
         pytest.param(
             aiohttp.ClientPayloadError("cut"), Retry("", uncertain=True, everyone=True), id="cut-off-in-the-body"
         ),
@@ -68,9 +96,17 @@ NEVER = {"Stripe-Should-Retry": "false"}
         pytest.param(no_answer(Redirected("elsewhere")), Halted("", ""), id="redirect"),
         pytest.param(by_someone_else(304), Halted("", ""), id="3xx"),
         pytest.param(answered(409), Retry("", uncertain=True), id="409"),
-        pytest.param(answered(429, code="rate_limit"), Retry("", too_fast=True), id="429"),
-        pytest.param(answered(429, code="lock_timeout"), Retry("", too_fast=True), id="429-lock-timeout"),
-        pytest.param(by_someone_else(429), Retry("", too_fast=True), id="429-no-json"),
+        pytest.param(answered(429, code="rate_limit"), Retry("", too_fast=TooFast.UNSAID), id="429"),
+        *(
+            pytest.param(
+                answered(429, headers={"Stripe-Rate-Limited-Reason": why.value}),
+                Retry("", too_fast=why),
+                id=f"429-{why}",
+            )
+            for why in TooFast
+        ),
+        pytest.param(answered(429, code="lock_timeout"), Retry("", too_fast=TooFast.RESOURCE), id="429-lock-timeout"),
+        pytest.param(by_someone_else(429), Retry("", too_fast=TooFast.UNSAID), id="429-no-json"),
         pytest.param(answered(500, kind="api_error"), Retry("", uncertain=True), id="500"),
         *(
             pytest.param(answered(status), Retry("", uncertain=True, everyone=True), id=str(status))
@@ -148,3 +184,23 @@ def test_the_limit_that_was_hit_is_named() -> None:
     outcome = outcome_of(answered(429, headers={"Stripe-Rate-Limited-Reason": "global-rate"}))
     assert isinstance(outcome, Retry)
     assert "global-rate" in outcome.why
+
+
+def test_what_stands_in_the_way_has_a_remedy() -> None:
+    """Whatever kept us from being answered is told in one line of words, with what to do."""
+    for cause in (*NEVER_SENT.values(), TimeoutError(), ConnectionResetError("x"), aiohttp.ServerDisconnectedError()):
+        text = explained(no_answer(cause))
+        assert text.startswith("no answer: ")
+        assert "; " in text, text
+        assert "Error" not in text, text
+
+
+def test_a_page_is_not_poured_into_the_log() -> None:
+    """A long answer of something else is named by its beginning, in one line."""
+    text = explained(by_someone_else(502, "<html>\n" + "please log in " * 1000))
+    assert text.startswith("status 502, and what answered is not Stripe's API but says a web page: <html> please")
+    assert len(text) < 400
+    assert "endpoints" in text
+    assert explained(by_someone_else(200, "")).startswith(
+        "status 200, and what answered is not Stripe's API but says no"
+    )
