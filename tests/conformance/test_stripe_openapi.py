@@ -83,8 +83,9 @@ async def every_call(api: StripeApi, double: StripeDouble) -> set[str]:
     async for reports in api.error_reports("", "2026-01-01T00:00:00Z"):
         for report in reports:
             await api.error_report("", report["id"])
-    async for _ in api.customers(""):
-        pass
+    page = await api.customers("")
+    await api.customers("", page.customers[-1].id)
+    await api.customers("", "", page.customers[-1].created)
     async for _ in api.changes("", NOW - 60):
         pass
     await api.look("", "/v1/customers?limit=1")

@@ -13,6 +13,7 @@ from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.directory import Directory
+from otel_usageflow.exporters.stripe_meter.directory_rhythm import Hurry
 from otel_usageflow.exporters.stripe_meter.feeding import Meter, Unfit, feeding, refusals
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.freeze import Formula
@@ -22,7 +23,10 @@ from otel_usageflow.model.usage import Reason, Terms
 _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
-_METERS_WHILE_WAITING = 5.0
+_SOONEST = 5.0
+"""Seconds between two reads of the meters."""
+_METERS_IDLE = 6
+"""Of `refresh`: meters change rarely, and Stripe refuses what goes to one that is gone."""
 
 
 class Account:
@@ -37,6 +41,8 @@ class Account:
         refresh: timedelta,
         backoff: Backoff,
         wake_sender: Callable[[], None],
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._ledger = ledger
@@ -46,10 +52,14 @@ class Account:
         self._refresh = refresh.total_seconds()
         self._backoff = backoff
         self._wake_sender = wake_sender
-        self.directory = Directory(api, ledger, name, sorted(_fields(terms)), refresh)
+        self.directory = Directory(api, ledger, name, sorted(_fields(terms)), refresh, wall, clock)
+        self._clock = clock
+        self._meterless = Hurry(clock)
         self._meters: dict[str, Meter] | None = None
-        self._meters_at = 0.0
+        self._meters_at = -math.inf
         self._told: dict[str, str] = {}
+        self._more = False
+        """Whether the directory has more to do at once."""
 
     def meter(self, event_name: str) -> Meter:
         """The meter to send to. For one that is no longer known, Stripe's defaults: it will say no by itself."""
@@ -102,9 +112,10 @@ class Account:
         """Keep everything up to date until cancelled."""
         await self._retrying(self.directory.load)
         while True:
-            await self._retrying(self._update)
+            await self._retrying(self.update)
             self._wake_sender()
-            await asyncio.sleep(_TICK)
+            if not self._more:
+                await asyncio.sleep(_TICK)
 
     async def _retrying(self, work: Callable[[], "asyncio.Future[None] | object"]) -> None:
         failures = 0
@@ -122,25 +133,31 @@ class Account:
                     _log.info("stripe_readable_again", account=self.name or "own")
                 return
 
-    async def _update(self) -> None:
+    async def update(self) -> None:
+        """Do once whatever is due now.
+
+        Raises:
+            StripeFailure: Stripe did not answer; what was learned before is kept.
+        """
+        self._more = False
         if await self._meters_are_due():
             await self._read_meters()
-        await self.directory.update()
+        self._more = await self.directory.update()
 
     async def _meters_are_due(self) -> bool:
-        since = time.monotonic() - self._meters_at
-        if self._meters is None or since >= self._refresh:
+        since = self._clock() - self._meters_at
+        if self._meters is None or since >= self._refresh * _METERS_IDLE:
             return True
-        if since < _METERS_WHILE_WAITING:
-            return False
-        waiting = await self._ledger.waiting([Reason.NO_METER], 1)
-        return bool(waiting)
+        waiting = await self._ledger.waiting([Reason.NO_METER], 100)
+        self._meterless.see({(one.account, one.event_name) for one in waiting if one.account == self.name})
+        return (pause := self._meterless.pause) is not None and since >= max(pause, _SOONEST)
 
     async def _read_meters(self) -> None:
         meters = await self._api.meters(self.name)
         # An event name can be on an inactive and on an active meter; the active one counts.
         self._meters = {meter.event_name: meter for meter in sorted(meters, key=lambda meter: meter.active)}
-        self._meters_at = time.monotonic()
+        self._meters_at = self._clock()
+        self._meterless.looked()
         for name in self.event_names:
             self._tell(name, self._feeding(name))
         for (account, name), answer in self.feedings().items():

@@ -3,6 +3,7 @@
 The client makes one attempt only: retries are the sender's business, where they are visible and durable.
 """
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,25 +11,30 @@ from decimal import Decimal
 from typing import Any, Literal, NamedTuple
 
 import stripe
+from pydantic import SecretStr
 
+from otel_usageflow.delivery.pace import SEARCH
 from otel_usageflow.exporters.stripe_meter.access import Access, PlatformAccess
+from otel_usageflow.exporters.stripe_meter.answers import too_fast
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
+from otel_usageflow.exporters.stripe_meter.customer_pages import (
+    PAGE,
+    Change,
+    Customer,
+    CustomerPage,
+    change_page,
+    changes_path,
+    customer_of,
+    customer_page,
+    customers_path,
+)
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.limits import Paces
+from otel_usageflow.exporters.stripe_meter.session import Session, session_of
 from otel_usageflow.exporters.stripe_meter.wire import REMEDY, UnexpectedAnswer, only_from_stripe, opened
 from otel_usageflow.model.meter_event import MeterEvent
 
-PAGE = 100
 _REPORTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
-_CHANGES = ["customer.created", "customer.updated", "customer.deleted"]
-
-
-@dataclass(frozen=True, slots=True)
-class Customer:
-    """What we use of a Stripe customer. A deleted one has no metadata."""
-
-    id: str
-    metadata: dict[str, str]
-    deleted: bool = False
 
 
 Grouping = Literal["hour", "day"]
@@ -46,15 +52,6 @@ class Summary:
     value: Decimal
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One `customer.*` event. `created` is unix seconds by Stripe's clock."""
-
-    id: str
-    created: float
-    customer: Customer
-
-
 class Look(NamedTuple):
     """What came of a cheap read that only asks whether it is allowed."""
 
@@ -68,9 +65,10 @@ class Look(NamedTuple):
 class StripeApi:
     """Stripe, seen from one exporter. `account` is empty for the key's own account everywhere."""
 
-    def __init__(self, client: stripe.StripeClient, access: Access) -> None:
+    def __init__(self, client: stripe.StripeClient, access: Access, paces: Paces) -> None:
         self._client = client
         self._access = access
+        self._paces = paces
         self._v1 = client.v1
 
     async def create_meter_event(self, event: MeterEvent, meter: Meter) -> str:
@@ -100,6 +98,39 @@ class StripeApi:
         response = answer.last_response
         return str(response.request_id or "") if response is not None else ""
 
+    async def create_session(self, account: str) -> Session:
+        """A session of the stream for an account.
+
+        Raises:
+            StripeFailure: there is none. Source: `v2/billing-meter-stream`, `meter_event_session`.
+        """
+        async with self._turn(account, "meter_event_session", counts=False):
+            made = await self._client.v2.billing.meter_event_session.create_async({}, self._access.v2(account))
+            return session_of(made.to_dict())
+
+    async def stream_events(self, token: SecretStr, events: Sequence[Mapping[str, Any]], key: str) -> str:
+        """Send up to 100 meter events in one call, as their session's account; return the request id.
+
+        Args:
+            key: the idempotency key.
+
+        Raises:
+            StripeFailure: see `stream.py`. Source: `v2/billing-meter-stream`.
+        """
+        with only_from_stripe():
+            answer = await self._client.raw_request_async(
+                "post",
+                "/v2/billing/meter_event_stream",
+                base="meter_events",
+                api_key=token.get_secret_value(),
+                idempotency_key=key,
+                events=events,
+            )
+            said = answer.data
+            if not isinstance(said, dict) or (said and not str(said.get("object", "")).startswith("v2.")):
+                raise UnexpectedAnswer("the answer is not the stream's empty object; " + REMEDY)
+        return str(answer.request_id or "")
+
     async def cancel_meter_event(self, account: str, event_name: str, identifier: str, key: str) -> str:
         """Take a meter event back that Stripe received within the last 24 hours; `complete` or `pending`.
 
@@ -109,7 +140,7 @@ class StripeApi:
         Raises:
             StripeFailure: see `answers.cancellation_outcome`. Source: `billing/meter-event-adjustment/create`.
         """
-        with only_from_stripe():
+        async with self._turn(account, "meter_event_adjustments", counts=False):
             answer = await self._v1.billing.meter_event_adjustments.create_async(
                 {"event_name": event_name, "type": "cancel", "cancel": {"identifier": identifier}},
                 self._access.v1(account, idempotency_key=key),
@@ -125,7 +156,7 @@ class StripeApi:
         after: dict[str, str] = {}
         while True:
             params: Any = {"limit": PAGE, **after}
-            with only_from_stripe():
+            async with self._turn(account, "meters"):
                 page = await self._v1.billing.meters.list_async(params, self._access.v1(account))
                 found.extend(_meter(item.to_dict()) for item in page.data)
             if not page.has_more or not page.data:
@@ -138,7 +169,7 @@ class StripeApi:
         Raises:
             StripeFailure: it was not made, or nobody knows. Source: `billing/meter/create`.
         """
-        with only_from_stripe():
+        async with self._turn(account, "meters", counts=False):
             made = await self._v1.billing.meters.create_async(
                 {
                     "display_name": event_name,
@@ -163,7 +194,7 @@ class StripeApi:
         if grouping is not None:
             params["value_grouping_window"] = grouping
         while True:
-            with only_from_stripe():
+            async with self._turn(account, "event_summaries"):
                 page = await self._v1.billing.meters.event_summaries.list_async(
                     meter_id, params, self._access.v1(account)
                 )
@@ -177,7 +208,7 @@ class StripeApi:
         """Error reports about meter events since a moment (RFC 3339), page by page, newest first; maybe thin."""
         options = self._access.v2(account)
         params: Any = {"types": _REPORTS, "created": {"gte": since}, "limit": PAGE}
-        with only_from_stripe():
+        async with self._turn(account, "core_events"):
             page: Any = await self._client.v2.core.events.list_async(params, options)
         while True:
             with only_from_stripe():
@@ -185,13 +216,13 @@ class StripeApi:
             yield reports
             if not following:
                 return
-            with only_from_stripe():
+            async with self._turn(account, "core_events"):
                 answer = await self._client.raw_request_async("get", following, **options)
                 page = self._client.deserialize(answer, api_mode="V2")
 
     async def error_report(self, account: str, report: str) -> Mapping[str, Any]:
         """One error report with its data."""
-        with only_from_stripe():
+        async with self._turn(account, "core_event"):
             event = await self._client.v2.core.events.retrieve_async(report, None, self._access.v2(account))
             facts: Mapping[str, Any] = event.to_dict()
         return facts
@@ -204,7 +235,8 @@ class StripeApi:
         """
         options = self._access.v2(account) if path.startswith("/v2/") else self._access.v1(account)
         try:
-            answer = await self._client.raw_request_async("get", path, **options)
+            async with self._turn(account, path):
+                answer = await self._client.raw_request_async("get", path, **options)
             return Look(answer.code, "", str(answer.headers.get("Date") or ""))
         except stripe.APIConnectionError:
             raise
@@ -212,37 +244,34 @@ class StripeApi:
             said = str(error.user_message or error)
             return Look(error.http_status or 0, said, str((error.headers or {}).get("Date") or ""))
 
-    async def customers(self, account: str) -> AsyncIterator[list[Customer]]:
-        """All customers, page by page, newest first."""
-        after: dict[str, str] = {}
-        while True:
-            params: Any = {"limit": PAGE, **after}
-            with only_from_stripe():
-                page = await self._v1.customers.list_async(params, self._access.v1(account))
-                customers = [_customer(item) for item in page.data]
-            yield customers
-            if not page.has_more or not page.data:
-                return
-            after = {"starting_after": page.data[-1].id}
+    async def customers(self, account: str, after: str = "", until: int = 0) -> CustomerPage:
+        """A page of customers, newest first: older than one, or made until a moment (unix seconds), or all."""
+        async with self._turn(account, "customers"):
+            answer = await self._client.raw_request_async(
+                "get", customers_path(after, until), **self._access.v1(account)
+            )
+            return customer_page(json.loads(answer.body))
 
-    async def changes(self, account: str, since: int) -> AsyncIterator[list[Change]]:
+    async def changes(self, account: str, since: int) -> AsyncIterator[Sequence[Change]]:
         """The `customer.*` events since a moment (unix seconds, Stripe's clock), page by page, newest first."""
-        after: dict[str, str] = {}
+        after = ""
         while True:
-            params: Any = {"limit": PAGE, "types": _CHANGES, "created": {"gte": since}, **after}
-            with only_from_stripe():
-                page = await self._v1.events.list_async(params, self._access.v1(account))
-                changes = [_change(item) for item in page.data]
-            yield changes
-            if not page.has_more or not page.data:
+            async with self._turn(account, "events"):
+                answer = await self._client.raw_request_async(
+                    "get", changes_path(since, after), **self._access.v1(account)
+                )
+                page = change_page(json.loads(answer.body))
+            yield page.changes
+            if not page.more:
                 return
-            after = {"starting_after": page.data[-1].id}
+            after = page.changes[-1].id
 
     async def customer(self, account: str, customer: str) -> Customer:
         """One customer as it is now."""
         try:
-            with only_from_stripe():
-                return _customer(await self._v1.customers.retrieve_async(customer, None, self._access.v1(account)))
+            async with self._turn(account, "customer"):
+                found = await self._v1.customers.retrieve_async(customer, None, self._access.v1(account))
+                return customer_of(found.to_dict())
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
                 return Customer(customer, {}, deleted=True)
@@ -252,31 +281,38 @@ class StripeApi:
         """Ids of customers whose metadata field may have this value: late and case-insensitive, so check again."""
         query = f'metadata["{_quoted(field)}"]:"{_quoted(value)}"'
         params: Any = {"query": query, "limit": PAGE}
-        with only_from_stripe():
+        async with self._turn(account, SEARCH):
             page = await self._v1.customers.search_async(params, self._access.v1(account))
             return [item.id for item in page.data]
 
+    @asynccontextmanager
+    async def _turn(self, account: str, endpoint: str, *, counts: bool = True) -> AsyncIterator[None]:
+        """A call within the account's pace, which learns from what Stripe says of it. `counts`: as a read."""
+        pace = self._paces.of(account)
+        await pace.read(endpoint, counts=counts)
+        try:
+            with only_from_stripe():
+                yield
+        except stripe.StripeError as error:
+            if error.http_status == 429:
+                pace.refused(too_fast(error), endpoint)
+            raise
+
 
 @asynccontextmanager
-async def connect(config: StripeMeterConfig) -> AsyncIterator[StripeApi]:
-    """Stripe, for as long as the block lasts. No call is made yet."""
+async def connect(
+    config: StripeMeterConfig, paces: Paces | None = None, access: Access | None = None
+) -> AsyncIterator[StripeApi]:
+    """Stripe, for as long as the block lasts. No call is made yet. `paces` are shared with who sends.
+
+    Without `access`, the key acts for every account.
+    """
     async with opened(config) as client:
-        yield StripeApi(client, PlatformAccess())
+        yield StripeApi(client, access or PlatformAccess(), paces or Paces(config))
 
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _customer(item: Any, *, deleted: bool = False) -> Customer:
-    facts = item.to_dict()
-    if deleted or facts.get("deleted"):
-        return Customer(facts["id"], {}, deleted=True)
-    return Customer(facts["id"], dict(facts.get("metadata") or {}))
-
-
-def _change(item: Any) -> Change:
-    return Change(item.id, item.created, _customer(item.data.object, deleted=item.type == "customer.deleted"))
 
 
 def _summary(facts: Mapping[str, Any]) -> Summary:
