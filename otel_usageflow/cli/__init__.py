@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from otel_usageflow import __version__
 from otel_usageflow.cli import (
     components,
+    connect,
     demo,
     discover,
     doctor,
@@ -44,6 +45,7 @@ COMMANDS = (
     reconcile,
     ledger,
     meters,
+    connect,
     doctor,
     demo,
 )

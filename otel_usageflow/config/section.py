@@ -15,7 +15,7 @@ from otel_usageflow.errors import ConfigProblem
 
 Model = TypeVar("Model", bound=BaseModel)
 
-_STAND_IN = "not-set-" + "0" * 56
+STAND_IN = "not-set-" + "0" * 56
 """Takes the place of a secret that is not needed; long enough for any signing algorithm."""
 
 
@@ -57,7 +57,7 @@ def read_section(
     absent: list[Finding] = []
     if found and not need_secrets:
         absent = [finding for finding in found if _is_absent_secret(finding, shape, place, expanded)]
-        filled = _with_values(data, {finding.place: _STAND_IN for finding in absent})
+        filled = _with_values(data, {finding.place: STAND_IN for finding in absent})
         instance, found = _attempt(model, filled)
         stood_in = {finding.place for finding in absent}
         found = [finding for finding in found if finding.place not in stood_in]

@@ -44,8 +44,8 @@ class Connection:
     revoked: bool = False
     """Whether Stripe knows that it is over."""
     sealed: bytes = b""
-    expires_at: float = 0.0
-    """When the access token in `sealed` ends; 0 without one."""
+    renew_at: float = 0.0
+    """When the access token in `sealed` is to be renewed, some time before its end; 0 without one."""
     renewing: bool = False
     """An exchange of the refresh token has begun, and no answer is written down."""
 
@@ -117,7 +117,7 @@ class Connections(Protocol):
     async def renewing(self, account: str, sealed: bytes) -> bool:
         """The refresh token in `sealed` is about to be exchanged; False if that is not the one any more."""
 
-    async def renewed(self, account: str, before: bytes, sealed: bytes, expires_at: float) -> bool:
+    async def renewed(self, account: str, before: bytes, sealed: bytes, renew_at: float) -> bool:
         """Put new tokens in the place of `before`; False if other tokens, or none, stand there now."""
 
     async def ended(self, account: str, state: ConnectionState, at: float, now: float, why: str) -> bool:

@@ -45,6 +45,19 @@ RELEASE_POINTS = (
 RELOAD_POINTS = ("reload: recorded", "reload: applied")
 """Those of a change of policies while the service runs: it is in the audit log, and in force."""
 
+CONNECT_POINTS = (
+    "connect: taken",
+    "connect: claimed",
+    "connect: exchanged",
+    "connect: written",
+    "connect: durable",
+    "renew: began",
+    "renew: answered",
+    "renew: written",
+    "renew: durable",
+)
+"""Those of connecting an account, and of the tokens of one that has installed an app."""
+
 
 def _nothing(_point: str) -> None:
     """The process lives on."""

@@ -6,6 +6,7 @@ reported, because v1 gives most refusals of meter events no code.
 
 import stripe
 
+from otel_usageflow.exporters.stripe_meter.access import NotConnected
 from otel_usageflow.exporters.stripe_meter.transport import Redirected
 from otel_usageflow.exporters.stripe_meter.trouble import Trouble, foreign_answer, trouble
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry, TooFast
@@ -31,6 +32,8 @@ _NOT_YET = ("in future", "in the future")
 
 def outcome_of(error: BaseException) -> Outcome:
     """What became of a meter event when sending it raised this."""
+    if isinstance(error, NotConnected):
+        return Halted(str(error), error.remedy)
     if not isinstance(error, stripe.StripeError):
         return Retry(explained(error), uncertain=True, everyone=True)
     if isinstance(error, stripe.APIConnectionError):

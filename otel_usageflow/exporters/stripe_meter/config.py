@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from otel_usageflow.config.types import ConfigModel, Duration, Secret
 from otel_usageflow.delivery.retry import Backoff
+from otel_usageflow.exporters.stripe_meter.connect_config import ConnectConfig
 
 
 def _usable_key(key: SecretStr) -> SecretStr:
@@ -140,8 +141,15 @@ class StripeMeterConfig(ConfigModel):
         description="A secret or restricted key, for example ${env:STRIPE_API_KEY}."
     )
     account: str | None = Field(default=None, description="The connected account for every call.", min_length=1)
+    connect: ConnectConfig | None = Field(
+        default=None, description="Connecting other companies' Stripe accounts with OAuth; see docs/connect.md."
+    )
     endpoints: Endpoints = Endpoints()
-    api: Literal["v1"] = "v1"
+    api: Literal["v1", "v2_stream"] = Field(
+        default="v1",
+        description="How meter events are sent: one a call, with an answer about each (v1), or up to 100 a call, "
+        "judged by Stripe later (v2_stream).",
+    )
     aggregation: Aggregation = Aggregation()
     retry_on_failure: RetryOnFailure = RetryOnFailure()
     customers: CustomersConfig = CustomersConfig()
@@ -153,9 +161,18 @@ class StripeMeterConfig(ConfigModel):
     )
     sending_queue: SendingQueue
     timeout: Duration = Field(default=timedelta(seconds=20), description="How long one call to Stripe may take.")
-    calls_per_second: float = Field(
-        default=1000, gt=0, description="Calls for meter events a second, at most; less after Stripe said 429."
+    calls_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        description="Calls for meter events a second and account, at most; less after Stripe said 429. By default "
+        "85 % of what Stripe documents for the key's mode and the account. More than is documented says that Stripe "
+        "has raised the limit.",
     )
+
+    @property
+    def streams(self) -> bool:
+        """Whether meter events go through the stream."""
+        return self.api == "v2_stream"
 
     @property
     def mode(self) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 import structlog
 
 from otel_usageflow.component import Change, Context, Measurement
+from otel_usageflow.delivery.batches import Batch
 from otel_usageflow.delivery.sender import Sender
 from otel_usageflow.delivery.setting import Delivery
 from otel_usageflow.errors import StartError
@@ -18,9 +19,13 @@ from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.background import Background, Surroundings
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
-from otel_usageflow.exporters.stripe_meter.measurements import attempts, doubts, reconciliation, traces
+from otel_usageflow.exporters.stripe_meter.connect_service import Connecting, access_of
+from otel_usageflow.exporters.stripe_meter.limits import Paces
+from otel_usageflow.exporters.stripe_meter.measurements import attempts, calls, doubts, reconciliation, traces
 from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
+from otel_usageflow.exporters.stripe_meter.session import Sessions
+from otel_usageflow.exporters.stripe_meter.stream import MOST, Stream
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.former import filed, former
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
@@ -50,8 +55,15 @@ class StripeMeterExporter:
         self._terms = tuple(_in_account(terms, config.account) for terms in context.terms)
         self._accounts: dict[str, Account] = {}
         self._api: StripeApi | None = None
+        self._stream: Stream | None = None
         self._stack = AsyncExitStack()
         self._background: Background | None = None
+        self._paces = Paces(config)
+        self.connecting = (
+            None
+            if config.connect is None
+            else Connecting(config, config.connect, context, self._ledger.connections, f"{context.id} {config.mode}")
+        )
         self._sender = Sender(
             self._ledger,
             Delivery(
@@ -59,7 +71,8 @@ class StripeMeterExporter:
                 rules=self._rules,
                 refused=_tell_refused,
                 backoff=config.retry_on_failure.backoff,
-                calls_per_second=config.calls_per_second,
+                pace=self._paces.of,
+                most=MOST if config.streams else 1,
                 window=config.aggregation.length,
                 wall=self._now,
             ),
@@ -122,11 +135,16 @@ class StripeMeterExporter:
         waiting = await self._ledger.waiting_traces()
         spans = self._sender.traces
         summed = traces(self._id, waiting.requests, spans["late"], spans["unclaimed"] + waiting.given_up)
-        return [*attempts(self._id, self._sender.counts), *unsettled, *compared, *summed]
+        sent = calls(self._id, self._sender.calls)
+        return [*attempts(self._id, self._sender.counts), *sent, *unsettled, *compared, *summed]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
-            self._api = await starting.enter_async_context(connect(self._config))
+            if self.connecting is not None:
+                await starting.enter_async_context(self.connecting)
+            access = access_of(self.connecting)
+            self._api = await starting.enter_async_context(connect(self._config, self._paces, access))
+            self._stream = Stream(self._api, Sessions(self._api.create_session), self._config)
             # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
             for name, of in _by_account((*self._terms, *await self._ledger.unfinished())):
                 self._accounts[name] = self._account(self._api, name, of)
@@ -154,6 +172,8 @@ class StripeMeterExporter:
         )
         self._sending = self._background.run(self._sender.run(), "sender")
         self._background.start()
+        if self.connecting is not None:
+            self._background.run(self.connecting.follow(), "connections")
         return self
 
     async def __aexit__(
@@ -199,14 +219,22 @@ class StripeMeterExporter:
             )
         return list(map(str, account.known_unfit_meters(terms)))
 
-    async def _send(self, event: MeterEvent) -> Outcome:
+    async def _send(self, batch: Batch) -> Outcome:
         assert self._api is not None  # entered before anything is sent
-        account = self._accounts[event.account]
+        account = self._accounts[batch.account]
+        if self.connecting is not None and (obstacle := self.connecting.obstacle(batch.account)) is not None:
+            return obstacle
         if not account.meters_known:
             return Retry("its meters could not be read yet", everyone=True)
+        if batch.key:
+            assert self._stream is not None
+            return await self._stream.send(batch, account.meter)
+        (event,) = batch.events
         try:
             return Accepted(await self._api.create_meter_event(event, account.meter(event.event_name)))
         except StripeFailure as error:
+            if self.connecting is not None:
+                self.connecting.noticed(batch.account, error)
             return outcome_of(error)
 
     def _rules(self, busy: Callable[[Lane], bool]) -> FreezeRules:

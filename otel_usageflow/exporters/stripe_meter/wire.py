@@ -7,6 +7,7 @@ from decimal import InvalidOperation
 import aiohttp
 import stripe
 
+from otel_usageflow.exporters.stripe_meter.access import NotConnected
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.transport import transport
 
@@ -15,7 +16,7 @@ class UnexpectedAnswer(Exception):
     """Something answered that is not Stripe."""
 
 
-StripeFailure = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError, UnexpectedAnswer)
+StripeFailure = (stripe.StripeError, aiohttp.ClientError, TimeoutError, OSError, UnexpectedAnswer, NotConnected)
 """What a call can raise; `trouble.py` has words for each."""
 
 

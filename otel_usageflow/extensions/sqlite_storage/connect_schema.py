@@ -12,7 +12,7 @@ CREATE TABLE connections (
   actor TEXT NOT NULL,
   revoked INTEGER NOT NULL,
   sealed BLOB NOT NULL,
-  expires_at REAL NOT NULL,
+  renew_at REAL NOT NULL,
   renewing INTEGER NOT NULL,
   PRIMARY KEY (book, account)
 ) WITHOUT ROWID;

@@ -27,7 +27,7 @@ Where what lives, and why:
   their policy has now, and what they became; the old row of `records` stays, without a quantity.
 - `trace_slices`, `trace_index`: in which second a trace has records, made in the background, slice by slice of time.
   A row of `trace_slices` with fewer than 0 records is being made.
-- `books`, `traces` and `trace_*` but for the index: see `trace_schema.py`.
+- `books`, `traces` and `trace_*` but for the index: see `trace_schema.py`. `known_meters`: see `identity_schema.py`.
 - `request_ids`: charges that carry the id of a request, and which of them counts (`flow/request_ids.py`).
 - `left_windows`: where a charge was once counted that was taken back and then filed anew, in another commit, by which
   the range of commits of that window still begins or ends.
@@ -41,6 +41,7 @@ Where what lives, and why:
 
 from otel_usageflow.extensions.sqlite_storage.connect_schema import CONNECT_TABLES
 from otel_usageflow.extensions.sqlite_storage.directory_schema import DIRECTORY_TABLES
+from otel_usageflow.extensions.sqlite_storage.identity_schema import IDENTITY_TABLES
 from otel_usageflow.extensions.sqlite_storage.ingest_schema import INGEST_TABLES
 from otel_usageflow.extensions.sqlite_storage.stream_schema import STREAM_TABLES
 from otel_usageflow.extensions.sqlite_storage.trace_schema import TRACE_TABLES
@@ -395,7 +396,7 @@ CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) W
     + TRACE_TABLES
 )
 
-_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES + INGEST_TABLES
+_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES + INGEST_TABLES + IDENTITY_TABLES
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 """Script number n takes a ledger from version n to n + 1."""

@@ -39,9 +39,9 @@ class SqliteConnections:
         """The refresh token in `sealed` is about to be exchanged; False if that is not the one any more."""
         return await self._change(lambda c: connections.renewing(c, self._book, account, sealed))
 
-    async def renewed(self, account: str, before: bytes, sealed: bytes, expires_at: float) -> bool:
+    async def renewed(self, account: str, before: bytes, sealed: bytes, renew_at: float) -> bool:
         """Put new tokens in the place of `before`; False if other tokens, or none, stand there now."""
-        return await self._change(lambda c: connections.renewed(c, self._book, account, before, sealed, expires_at))
+        return await self._change(lambda c: connections.renewed(c, self._book, account, before, sealed, renew_at))
 
     async def ended(self, account: str, state: ConnectionState, at: float, now: float, why: str) -> bool:
         """Mark a connection as over, if it began before `at`; return whether it was one."""

@@ -11,7 +11,7 @@ from otel_usageflow.ledger.audit import SERVICE, Change
 from otel_usageflow.ledger.connections import Claim, Connection, ConnectionState, Link, Outcome
 from otel_usageflow.model.crash_point import reached
 
-_COLUMNS = "account, kind, scope, state, connected_at, changed_at, actor, revoked, sealed, expires_at, renewing"
+_COLUMNS = "account, kind, scope, state, connected_at, changed_at, actor, revoked, sealed, renew_at, renewing"
 _LINK = "nonce, book, made_at, expires_at, actor, account, outcome, became"
 _KEPT = 90 * 86_400
 """Seconds after which a link is forgotten that has expired: its signature is refused as expired anyway."""
@@ -115,13 +115,13 @@ def renewing(connection: sqlite3.Connection, book: str, account: str, sealed: by
 
 
 def renewed(
-    connection: sqlite3.Connection, book: str, account: str, before: bytes, sealed: bytes, expires_at: float
+    connection: sqlite3.Connection, book: str, account: str, before: bytes, sealed: bytes, renew_at: float
 ) -> bool:
     """Put new tokens in the place of `before`."""
     changed = connection.execute(
-        "UPDATE connections SET renewing = 0, sealed = ?, expires_at = ? "
+        "UPDATE connections SET renewing = 0, sealed = ?, renew_at = ? "
         "WHERE book = ? AND account = ? AND sealed = ? AND state = ?",
-        (sealed, expires_at, book, account, before, str(ConnectionState.CONNECTED)),
+        (sealed, renew_at, book, account, before, str(ConnectionState.CONNECTED)),
     )
     if changed.rowcount:
         reached("renew: written")
@@ -144,7 +144,7 @@ def end(
         return False
     revoked = state is ConnectionState.DEAUTHORIZED
     connection.execute(
-        "UPDATE connections SET state = ?, changed_at = ?, actor = ?, revoked = ?, sealed = x'', expires_at = 0, "
+        "UPDATE connections SET state = ?, changed_at = ?, actor = ?, revoked = ?, sealed = x'', renew_at = 0, "
         "renewing = 0 WHERE book = ? AND account = ?",
         (str(state), now, actor, int(revoked), book, account),
     )
@@ -207,10 +207,10 @@ def _name(link: Link) -> str:
 
 
 def _connection(row: tuple[Any, ...]) -> Connection:
-    account, kind, scope, state, connected_at, changed_at, actor, told, sealed, expires_at, began = row
+    account, kind, scope, state, connected_at, changed_at, actor, told, sealed, renew_at, began = row
     over = ConnectionState(state)
     return Connection(
-        account, kind, scope, over, connected_at, changed_at, actor, bool(told), sealed, expires_at, bool(began)
+        account, kind, scope, over, connected_at, changed_at, actor, bool(told), sealed, renew_at, bool(began)
     )
 
 
@@ -225,7 +225,7 @@ def _values(one: Connection) -> tuple[object, ...]:
         one.actor,
         int(one.revoked),
         one.sealed,
-        one.expires_at,
+        one.renew_at,
         int(one.renewing),
     )
 

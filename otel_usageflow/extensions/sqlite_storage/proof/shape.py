@@ -24,6 +24,8 @@ _TABLES = (
     "series",
     "origins",
     "ingest_tokens",
+    "connections",
+    "connect_links",
 )
 _TYPES = {"INTEGER": "('integer')", "REAL": "('real')", "TEXT": "('text')", "BLOB": "('blob')"}
 

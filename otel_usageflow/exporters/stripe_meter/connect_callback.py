@@ -1,0 +1,217 @@
+"""The callback: the owner of an account comes back from Stripe, and the code in the address is exchanged once.
+
+What it keeps to:
+1. Nothing is done for a state that we have not signed, to the letter, for this exporter in this mode.
+2. The link is marked as taken, on the disk, before its code is exchanged; whoever finds it taken never exchanges.
+   So a reload, a second tab, a replay or a crash cannot use a code twice, which would revoke the connection.
+3. An exchange without an answer is not repeated. It is said, and the remedy is a new link.
+4. What must not be seen is in no page, no log and no error: states, codes, tokens.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from otel_usageflow.errors import Unavailable
+from otel_usageflow.exporters.stripe_meter import connect_page as pages
+from otel_usageflow.exporters.stripe_meter.answers import explained
+from otel_usageflow.exporters.stripe_meter.connect_keys import KeyRing
+from otel_usageflow.exporters.stripe_meter.connect_state import Forged, read
+from otel_usageflow.exporters.stripe_meter.oauth import APP_SCOPE, Granted, OAuth, is_definite, told
+from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
+from otel_usageflow.ledger.connections import Claim, Connection, Connections, ConnectionState, Link, Outcome
+from otel_usageflow.model.crash_point import reached
+
+_log = structlog.get_logger(__name__)
+
+_NEW_LINK = "make a new link with `otel-usageflow connect url`"
+_MOST_SAID = 300
+_PATIENCE = 30.0
+"""Seconds for which the ledger is asked again to take what Stripe has granted."""
+_PARAMETERS = ("state", "code", "error", "error_description")
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the callback needs. `now` is unix seconds."""
+
+    book: str
+    mode: str
+    kind: str
+    keys: KeyRing
+    ledger: Connections
+    oauth: OAuth
+    now: Callable[[], float]
+    changed: Callable[[], Awaitable[None]]
+    """Called when there is a new connection."""
+
+
+class Callback:
+    """Answers those who come back."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._exchanges: dict[bytes, asyncio.Task[web.Response]] = {}
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One visit."""
+        values = {name: request.query.getall(name, []) for name in _PARAMETERS}
+        if any(len(given) > 1 for given in values.values()):
+            return pages.incomplete()
+        said = {name: given[0] for name, given in values.items() if given}
+        try:
+            state = read(said.get("state", ""), self._desk.keys)
+        except Forged:
+            _log.warning("connect_state_refused", book=self._desk.book, why="it was not signed with our keys")
+            return pages.not_ours()
+        if state.book != self._desk.book:
+            _log.warning("connect_state_refused", book=self._desk.book, why=f"it was made for {state.book}")
+            return pages.foreign()
+        code = said.get("code", "")
+        if "error" not in said and not (code and code.isascii() and code.isprintable()):
+            return pages.incomplete()
+        try:
+            return await self._take(state.nonce, code, said)
+        except Unavailable as error:
+            _log.error("connect_not_written", why=str(error), meaning="nothing was exchanged; the link is still good")
+            return pages.not_now()
+
+    async def finish(self, patience: float) -> None:
+        """Let exchanges that have begun come to their end, for some seconds."""
+        if self._exchanges:
+            await asyncio.wait(list(self._exchanges.values()), timeout=patience)
+
+    async def _take(self, nonce: bytes, code: str, said: dict[str, str]) -> web.Response:
+        denied = "error" in said
+        desk = self._desk
+        claim, link = await desk.ledger.claim(nonce, Outcome.DENIED if denied else Outcome.TAKEN, desk.now())
+        if claim is Claim.YOURS and link is not None:
+            if denied:
+                return await self._denied(link, said)
+            reached("connect: claimed")
+            task = asyncio.create_task(self._exchange(link, code), name=f"{desk.book} exchange")
+            self._exchanges[nonce] = task
+            task.add_done_callback(lambda _: self._exchanges.pop(nonce, None))
+            return await asyncio.shield(task)
+        if claim is Claim.USED and link is not None:
+            if (running := self._exchanges.get(nonce)) is not None:
+                await asyncio.shield(running)
+                link = (await desk.ledger.claim(nonce, Outcome.TAKEN, desk.now()))[1] or link
+            else:
+                _log.warning("connect_state_refused", book=desk.book, why=f"its link was used before: {link.outcome}")
+            return pages.used(link, desk.mode)
+        _log.warning("connect_state_refused", book=desk.book, why=_WHY[claim])
+        return {Claim.EXPIRED: pages.expired, Claim.FOREIGN: pages.foreign}.get(claim, pages.not_ours)()
+
+    async def _denied(self, link: Link, said: dict[str, str]) -> web.Response:
+        why = _clean(said.get("error_description") or said["error"])
+        _log.warning("connect_denied", book=self._desk.book, why=why, error=_clean(said["error"]), link_by=link.actor)
+        await self._conclude(link, Outcome.DENIED, why)
+        return pages.denied(why)
+
+    async def _exchange(self, link: Link, code: str) -> web.Response:
+        desk = self._desk
+        try:
+            granted = await desk.oauth.exchange(code)
+        except StripeFailure as error:
+            # Only the code of the error, or our own words: a description could quote what was sent.
+            if is_definite(error):
+                why = f"Stripe does not accept the code ({_clean(told(error))})"
+                _log.error("connect_refused", book=desk.book, why=explained(error), remedy=_NEW_LINK)
+                await self._conclude(link, Outcome.REFUSED, why)
+                return pages.refused(f"{why}. It may have expired.")
+            _log.error(
+                "connect_outcome_unknown",
+                book=desk.book,
+                why=explained(error),
+                meaning="Stripe may have connected the account; the code is not used again, that would revoke it",
+                remedy=_NEW_LINK,
+            )
+            await self._conclude(link, Outcome.UNKNOWN, "Stripe's answer to the exchange did not arrive")
+            return pages.unknown()
+        reached("connect: exchanged")
+        if unfit := _unfit(granted, desk):
+            _log.error("connect_refused", book=desk.book, account=granted.account, why=unfit, remedy=_NEW_LINK)
+            await self._conclude(link, Outcome.REFUSED, unfit)
+            return pages.refused(f"{granted.account}: {unfit}.")
+        if not await self._store(link, granted):
+            return pages.unknown()
+        if link.account and link.account != granted.account:
+            _log.warning("connect_other_account", expected=link.account, account=granted.account)
+        _log.info("account_connected", account=granted.account, mode=desk.mode, kind=desk.kind, link_by=link.actor)
+        await desk.changed()
+        return pages.connected(granted.account, desk.mode, link.account)
+
+    async def _store(self, link: Link, granted: Granted) -> bool:
+        desk = self._desk
+        now = desk.now()
+        app = desk.kind == "app"
+        connection = Connection(
+            account=granted.account,
+            kind=desk.kind,
+            scope=granted.scope,
+            state=ConnectionState.CONNECTED,
+            connected_at=granted.at or now,
+            changed_at=now,
+            actor=link.actor,
+            # With Connect the platform's key acts for the account: what is not needed is not kept.
+            sealed=desk.keys.seal(granted.tokens, granted.account) if app else b"",
+            renew_at=now + 0.8 * granted.life if app else 0.0,
+        )
+        if await _until_written(lambda: desk.ledger.connected(link.nonce, connection, now)):
+            reached("connect: durable")
+            return True
+        _log.error(
+            "connect_not_written",
+            account=granted.account,
+            meaning="Stripe has connected the account, and the ledger could not take it",
+            remedy=f"let the ledger be written again, then {_NEW_LINK}",
+        )
+        return False
+
+    async def _conclude(self, link: Link, outcome: Outcome, became: str) -> None:
+        desk = self._desk
+        await _until_written(lambda: desk.ledger.conclude(link.nonce, outcome, became, desk.now()))
+
+
+async def _until_written(change: Callable[[], Awaitable[None]]) -> bool:
+    """Try for a while; whether it was written."""
+    pause = 0.1
+    while True:
+        try:
+            await change()
+        except Unavailable:
+            if pause > _PATIENCE / 4:
+                return False
+            await asyncio.sleep(pause)
+            pause *= 2
+        else:
+            return True
+
+
+def _unfit(granted: Granted, desk: Desk) -> str | None:
+    """Why what was granted cannot be used, or None."""
+    if granted.livemode != (desk.mode == "live"):
+        got = "live" if granted.livemode else "test"
+        return f"it was connected in {got} mode, and this service works in {desk.mode} mode"
+    needed = APP_SCOPE if desk.kind == "app" else "read_write"
+    if granted.scope != needed:
+        return f"it was connected with the scope {_clean(granted.scope) or 'none'}, and {needed} is needed"
+    if desk.kind == "app" and not granted.tokens.refresh:
+        return "no refresh token came with it"
+    return None
+
+
+_WHY = {
+    Claim.EXPIRED: "its link has expired",
+    Claim.FOREIGN: "its link was made for another exporter or mode",
+    Claim.UNKNOWN: "its link is not in this ledger",
+}
+
+
+def _clean(text: str) -> str:
+    """What somebody else wrote, short and without anything that a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text[:_MOST_SAID]).strip()
