@@ -14,7 +14,9 @@ from otel_usageflow.exporters.stripe_meter.reconcile import Comparer, NotCompara
 from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
+from otel_usageflow.extensions.sqlite_storage.flow.identity import known_in
 from otel_usageflow.ledger.charge import STRIPE_PAST
+from otel_usageflow.ledger.identity import AnotherAccount, is_another_account
 from otel_usageflow.ledger.reconcile import HOUR, SETTLED_FOR, Difference, Only, Pair, Stretch, Tally, stretches
 
 _READS_PER_SECOND = 10.0
@@ -92,6 +94,7 @@ async def compare(book: Book, asked: Asked) -> Result:
                 book.config.retry_on_failure.backoff,
                 settled_for=asked.settled_for,
             )
+            await refuse_another_account(book, api)
             await _compare_all(comparer, api, pairs, tallied, result)
             result.reads = comparer.reads
     except StripeFailure as error:
@@ -102,6 +105,18 @@ async def compare(book: Book, asked: Asked) -> Result:
         ) from error
     result.pairs = len(pairs)
     return result
+
+
+async def refuse_another_account(book: Book, api: StripeApi) -> None:
+    """Compare nothing with an account that has never got any of it.
+
+    Raises:
+        AnotherAccount: the key's own account is not the one of the ledger.
+        StripeFailure: nobody knows.
+    """
+    known = known_in(book.directory, book.name, "")
+    if known and is_another_account(known, (meter.id for meter in await api.meters(""))):
+        raise AnotherAccount
 
 
 async def _compare_all(

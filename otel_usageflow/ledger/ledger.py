@@ -201,6 +201,12 @@ class Ledger(Protocol):
     async def reopen_meter(self, account: str, event_name: str) -> None:
         """Reopen the usage that waited for a meter."""
 
+    async def known_meters(self, account: str) -> frozenset[str]:
+        """Ids of the account's meters that were fed so far; see `ledger/identity.py`."""
+
+    async def remember_meters(self, account: str, meters: Collection[str]) -> None:
+        """From now on the account is known by these, too."""
+
 
 class Storage(Protocol):
     """What an extension offers that keeps ledgers."""

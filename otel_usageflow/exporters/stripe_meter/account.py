@@ -17,6 +17,7 @@ from otel_usageflow.exporters.stripe_meter.directory_rhythm import Hurry
 from otel_usageflow.exporters.stripe_meter.feeding import Meter, Unfit, feeding, refusals
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.freeze import Formula
+from otel_usageflow.ledger.identity import AnotherAccount, is_another_account
 from otel_usageflow.ledger.ledger import Ledger
 from otel_usageflow.model.usage import Reason, Terms
 
@@ -154,6 +155,7 @@ class Account:
 
     async def _read_meters(self) -> None:
         meters = await self._api.meters(self.name)
+        await self._recognise(meters)
         # An event name can be on an inactive and on an active meter; the active one counts.
         self._meters = {meter.event_name: meter for meter in sorted(meters, key=lambda meter: meter.active)}
         self._meters_at = self._clock()
@@ -163,6 +165,21 @@ class Account:
         for (account, name), answer in self.feedings().items():
             if isinstance(answer, Formula):  # also if it looked so before: Stripe may have refused in between
                 await self._ledger.reopen_meter(account, name)
+
+    async def _recognise(self, meters: Sequence[Meter]) -> None:
+        """Make sure that the key's own account is the one from before; a connected one is told by its name.
+
+        Raises:
+            AnotherAccount: it is not. Nothing of this ledger is sent to it.
+        """
+        if self.name:
+            return
+        known = await self._ledger.known_meters("")
+        if is_another_account(known, (meter.id for meter in meters)):
+            self._meters = None
+            raise AnotherAccount
+        if new := {meter.id for meter in meters if meter.event_name in self.event_names} - known:
+            await self._ledger.remember_meters("", new)
 
     def _feeding(self, name: str, *, ones: bool | None = None) -> Formula | Unfit:
         ones = name not in self._measured if ones is None else ones

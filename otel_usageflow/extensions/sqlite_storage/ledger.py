@@ -19,6 +19,7 @@ from otel_usageflow.extensions.sqlite_storage.flow import (
     batches,
     customers,
     events,
+    identity,
     listings,
     trace_rows,
     trace_settling,
@@ -235,6 +236,14 @@ class SqliteLedger:
     async def reopen_meter(self, account: str, event_name: str) -> None:
         """Reopen the usage that waited for a meter."""
         await self._run(lambda c: customers.reopen_meter(c, self._names.meter(c, account, event_name)))
+
+    async def known_meters(self, account: str) -> frozenset[str]:
+        """Ids of the account's meters that were fed so far."""
+        return await self._look(lambda c: identity.known(c, self._book, account))
+
+    async def remember_meters(self, account: str, meters: Collection[str]) -> None:
+        """From now on the account is known by these, too."""
+        await self._run(lambda c: identity.remember(c, self._names.account(c, account), meters))
 
     async def _look(self, read: Callable[[sqlite3.Connection], T]) -> T:
         """Read one consistent state of the ledger in a thread; raises `Unavailable`."""
