@@ -62,6 +62,19 @@ Customers = Mapping[tuple[str, str, str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
+class Fresh:
+    """How usage is frozen that has just come, so that it does not wait behind a backlog.
+
+    `since`: unix seconds, a UTC minute; windows that start from there on are fresh, but for those of meters that keep
+    the last value. `busy` tells whether fresh usage of a lane waits already. `limit`: about how many meter events.
+    """
+
+    since: int
+    limit: int
+    busy: Callable[[Lane], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class FreezeRules:
     """What the exporter knows at the moment of freezing.
 
@@ -78,6 +91,7 @@ class FreezeRules:
     busy: Callable[[Lane], bool]
     copied_seq: int = 0
     """The last commit of the copy that this ledger was restored from: its usage may have been sent since."""
+    fresh: Fresh | None = None
 
 
 @dataclass(frozen=True, slots=True)

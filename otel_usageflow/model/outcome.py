@@ -1,6 +1,7 @@
 """What became of one attempt to send a meter event. Outcomes are values; exceptions are for bugs."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from otel_usageflow.model.usage import Reason
 
@@ -13,6 +14,18 @@ class Accepted:
     duplicate: bool = False
 
 
+class TooFast(StrEnum):
+    """What there was too much of: the values of `Stripe-Rate-Limited-Reason` (docs.stripe.com/rate-limits)."""
+
+    GLOBAL_RATE = "global-rate"
+    ENDPOINT_RATE = "endpoint-rate"
+    GLOBAL_CONCURRENCY = "global-concurrency"
+    ENDPOINT_CONCURRENCY = "endpoint-concurrency"
+    RESOURCE = "resource-specific"
+    """Only of this customer or object: nothing follows for others."""
+    UNSAID = "unsaid"
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """No definite answer, or a refusal that says nothing about the event.
@@ -20,14 +33,14 @@ class Retry:
     `uncertain`: the event may have been processed, so that from now on only an unchanged resend within 24 hours
     is safe. `everyone`: not this event but the whole account is affected, so everybody slows down.
     `new_key`: the receiver replays a stored failure for this idempotency key, so the next attempt needs another.
-    `too_fast`: the receiver asked for a lower rate.
+    `too_fast`: the receiver asked for less, of this.
     """
 
     why: str
     uncertain: bool = False
     everyone: bool = False
     new_key: bool = False
-    too_fast: bool = False
+    too_fast: TooFast | None = None
 
 
 @dataclass(frozen=True, slots=True)

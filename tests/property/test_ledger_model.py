@@ -34,7 +34,7 @@ from otel_usageflow.ledger.quarantine import Decided, Entry, Filters
 from otel_usageflow.ledger.report import Standing
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.model.meter_event import MeterEvent
-from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
+from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry, TooFast
 from otel_usageflow.model.usage import Reason, UnflaggedSpan, UsageBatch, UsageRecord
 
 USERS = ("acme", "beta")
@@ -47,7 +47,7 @@ OUTCOMES = st.sampled_from(
         Accepted(),
         Retry("reset", uncertain=True, everyone=True),
         Retry("replayed", uncertain=True, new_key=True),
-        Retry("limited", too_fast=True),
+        Retry("limited", too_fast=TooFast.GLOBAL_RATE),
         Halted("key", "look"),
         Refused(Reason.NO_CUSTOMER, "no such customer"),
         Refused(Reason.NO_METER, "no active meter"),

@@ -69,6 +69,7 @@ def freeze(
     rules = replace(_excluding(rules, taken), copied_seq=copied_seq)
     fresh = rules.fresh
     before = None if fresh is None else fresh.since - 1
+    left = limit
 
     def some(length: int, asked: FreezeRules, since: int, until: int, most: int, kept: int | None) -> int:
         """Freeze windows of one length that start in [since, until]; return how many meter events there are."""
@@ -94,15 +95,13 @@ def freeze(
 
     for length in _lengths(connection):
         latest = int(rules.now) - (0 if rules.one_by_one and length == 1 else length)
-        left = limit - len(frozen)
         if fresh is None or before is None:
-            some(length, rules, 0, latest, left, length)
+            left -= some(length, rules, 0, latest, left, length)
             continue
         in_order, summed = _by_order(rules)
+        some(length, _excluding(replace(summed, busy=fresh.busy), taken), fresh.since, latest, fresh.limit, None)
         left -= some(length, in_order, 0, latest, left, -length)
-        some(length, summed, 0, min(before, latest), left, length)
-        asked = _excluding(replace(summed, busy=fresh.busy), taken)
-        some(length, asked, fresh.since, latest, fresh.limit, None)
+        left -= some(length, summed, 0, min(before, latest), left, length)
     if frozen:
         reached("freeze: written")
     return frozen
