@@ -11,6 +11,7 @@ from typing import Self
 from otel_usageflow.testing.stripe.account import Shared, Violation
 from otel_usageflow.testing.stripe.api import Api
 from otel_usageflow.testing.stripe.book import MeterEvent
+from otel_usageflow.testing.stripe.call_log import CallLog
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.control import Control
 from otel_usageflow.testing.stripe.faults import Fault, Rule
@@ -65,7 +66,7 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
         """Every meter event that was answered 200 and rejected later, likewise; it counts nowhere."""
         self.violations: list[Violation] = []
         """Calls that broke the rule of one in flight per customer and meter; a test should end with none."""
-        self.calls: deque[Call] = deque(maxlen=self.settings.keep_calls)
+        self.calls: deque[Call] = CallLog(self.settings.keep_calls)
         """The last calls, whatever came of them."""
         self.sessions = Sessions(self.clock, self.settings)
         """The tokens of the stream."""

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from otel_usageflow.testing.stripe.failures import invalid, key_in_flight, key_mismatch
-from otel_usageflow.testing.stripe.message import Answer, Request
+from otel_usageflow.testing.stripe.message import Answer, Body, Request
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 
@@ -15,7 +15,13 @@ class Entry:
 
     mark: bytes
     since: float
-    answer: Answer | None = None
+    answer: Answer | Body | None = None
+    """The body alone stands for a plain 200, of which there may be millions."""
+
+
+def whole(kept: Answer | Body) -> Answer:
+    """An answer as it was sent."""
+    return kept if isinstance(kept, Answer) else Answer(200, kept)
 
 
 def mark_of(request: Request) -> bytes:
@@ -47,13 +53,14 @@ class IdempotencyStore:
             raise key_mismatch(key)
         if entry.answer is None:
             raise key_in_flight(key)
-        return entry.answer._replace(headers={**entry.answer.headers, **REPLAYED}, malformed=False)
+        answer = whole(entry.answer)
+        return answer._replace(headers={**answer.headers, **REPLAYED}, malformed=False)
 
     def finish(self, key: str, answer: Answer) -> None:
         """Keep what came of the call."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry.answer = answer
+            entry.answer = answer.body if answer == Answer(200, answer.body) else answer
 
     def release(self, key: str) -> None:
         """Forget a call that was not executed."""

@@ -101,7 +101,7 @@ class Settings:
     webhook_order: WebhookOrder = "sent"
     """Whether webhooks arrive in the order of events, or shuffled, which Stripe allows itself."""
     keep_calls: int = 10_000
-    """How many of the last calls are remembered, with headers and form."""
+    """How many of the last calls are remembered, with headers and form; fewer when they are large batches."""
 
     def change(self, changes: Mapping[str, Any]) -> None:
         """Set some of the plain settings (all but `limits` and `keep_calls`) by name; all of them, or none.

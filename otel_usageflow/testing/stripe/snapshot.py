@@ -16,7 +16,7 @@ from otel_usageflow.testing.stripe.bulk import Bulk
 from otel_usageflow.testing.stripe.customer import Customer
 from otel_usageflow.testing.stripe.error_reports import Report
 from otel_usageflow.testing.stripe.event_log import LoggedEvent
-from otel_usageflow.testing.stripe.idempotency import Entry
+from otel_usageflow.testing.stripe.idempotency import Entry, whole
 from otel_usageflow.testing.stripe.message import Answer, JsonObject
 from otel_usageflow.testing.stripe.meters import Meter
 from otel_usageflow.testing.stripe.rejections import Rejected
@@ -92,7 +92,7 @@ def _account_state(account: Account) -> JsonObject:
         "events": [dataclasses.asdict(event) for event in account.log.entries],
         "reports": [_report_state(report) for report in account.reports.all],
         "idempotency": [
-            [key, entry.mark.hex(), entry.since, _answer_state(entry.answer)]
+            [key, entry.mark.hex(), entry.since, _answer_state(whole(entry.answer))]
             for key, entry in account.idempotency.finished()
             if entry.answer is not None
         ],
