@@ -18,10 +18,11 @@ from otel_usageflow.testing.stripe.failures import (
     unavailable,
     unknown_path,
 )
-from otel_usageflow.testing.stripe.faults import AFTER_COMMIT, Fault, Faults, Rule
+from otel_usageflow.testing.stripe.faults import AFTER_COMMIT, BY_PROXY, Fault, Faults, Rule
 from otel_usageflow.testing.stripe.idempotency import mark_of
 from otel_usageflow.testing.stripe.keyring import Keyring, key_of
 from otel_usageflow.testing.stripe.message import Answer, Dropped, Request
+from otel_usageflow.testing.stripe.not_stripe import by_proxy, spoiled
 from otel_usageflow.testing.stripe.oauth import OAuth
 from otel_usageflow.testing.stripe.oauth_pages import PATHS as OAUTH_PATHS
 from otel_usageflow.testing.stripe.oauth_pages import OAuthPages
@@ -72,6 +73,10 @@ class Api:
         """Break the calls that hang."""
         self._stopping.set()
 
+    async def stopped(self) -> None:
+        """Wait for `stop`."""
+        await self._stopping.wait()
+
     async def answer(self, request: Request) -> Answer:
         """Answer one call.
 
@@ -81,6 +86,8 @@ class Api:
         if self.faults.outage:
             raise Dropped
         rule = self.faults.pick(request.method, request.path)
+        if rule is not None and rule.fault in BY_PROXY:
+            return by_proxy(rule.fault)
         try:
             if rule is not None:
                 await self._fail_before(rule)
@@ -193,7 +200,7 @@ class Api:
         if rule.fault is Fault.SLOW_AFTER:
             await self._pause(rule.seconds)
             return answer
-        return answer._replace(malformed=True)
+        return spoiled(answer, rule.fault)
 
     async def _pause(self, seconds: float) -> None:
         try:

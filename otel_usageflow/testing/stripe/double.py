@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from otel_usageflow.testing.stripe.account import Shared, Violation
 from otel_usageflow.testing.stripe.api import Api
 from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.call_log import CallLog
+from otel_usageflow.testing.stripe.certificates import Certificate
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.control import Control
 from otel_usageflow.testing.stripe.faults import Fault, Rule
@@ -41,6 +43,7 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
         client_ids: of the platform, for OAuth; `_live_` in one means live mode.
         clock: decides ages, lags and what is forgotten; the real time by default.
         settings: latency, limits, lags; may be changed while it runs.
+        certificate: shown over TLS, where the double is to be `https`; see `authority`.
         port: 0 picks a free one.
         monotonic: seconds, for the rate limits only.
     """
@@ -53,6 +56,7 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
         client_ids: Sequence[str] = DEFAULT_CLIENTS,
         clock: Clock | None = None,
         settings: Settings | None = None,
+        certificate: Certificate | None = None,
         port: int = 0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -83,7 +87,7 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
         self._waiting: set[asyncio.Future[None]] = set()
         self.api = Api(shared, keys, Permissions(permissions or {}), client_ids, self._wake)
         self.webhooks = Webhooks(self.clock, self.settings, self.api.connections)
-        self._server = Server(self.api, Control(self), self.calls, self._wake, port)
+        self._server = Server(self.api, Control(self), self.calls, self._wake, port, certificate)
 
     async def __aenter__(self) -> Self:
         await self._server.start()
@@ -100,6 +104,11 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
     def url(self) -> str:
         """The base URL, for `exporters::stripe_meter::endpoints` or the `base_addresses` of the `stripe` package."""
         return self._server.url
+
+    @property
+    def authority(self) -> Path | None:
+        """The file with the authority that a client is to trust (`stripe.ca_bundle_path`); None without TLS."""
+        return self._server.authority
 
     def fault(
         self,
@@ -133,6 +142,15 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
             yield
         finally:
             self.api.faults.outage = False
+
+    @contextlib.asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """Refuse every connection for the length of an `async with`, as if no Stripe were there."""
+        await self._server.close()
+        try:
+            yield
+        finally:
+            await self._server.listen()
 
     async def wait_until(self, condition: Callable[[], bool], timeout: float = 10) -> None:  # noqa: ASYNC109
         """Wait until `condition` is true; it is asked again after every call, and at least every 50 ms.

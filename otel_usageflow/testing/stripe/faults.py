@@ -34,9 +34,33 @@ class Fault(StrEnum):
     """No answer until the double stops, nothing done."""
     HANG_AFTER = "hang_after"
     """No answer until the double stops, after commit."""
+    STALL = "stall"
+    """Headers and half the body after commit, and no more until the double stops."""
+    EMPTY = "empty"
+    """Status 200 after commit, with no body at all."""
+    WRONG_TYPE = "wrong_type"
+    """The right answer after commit, but as `text/plain`."""
+    NOT_JSON = "not_json"
+    """Status 200 with a page of HTML, as from a proxy that wants a login; nothing done."""
+    BAD_GATEWAY = "bad_gateway"
+    """Status 502 with a page of HTML, as from a proxy; nothing done."""
+    REDIRECT = "redirect"
+    """Status 302 to another host, as from a proxy that wants a login; nothing done."""
 
 
-AFTER_COMMIT = frozenset({Fault.RESET_AFTER, Fault.SLOW_AFTER, Fault.MALFORMED, Fault.HANG_AFTER})
+AFTER_COMMIT = frozenset(
+    {
+        Fault.RESET_AFTER,
+        Fault.SLOW_AFTER,
+        Fault.MALFORMED,
+        Fault.HANG_AFTER,
+        Fault.STALL,
+        Fault.EMPTY,
+        Fault.WRONG_TYPE,
+    }
+)
+BY_PROXY = frozenset({Fault.NOT_JSON, Fault.BAD_GATEWAY, Fault.REDIRECT})
+"""What answers in Stripe's place, before Stripe has heard of anything."""
 
 
 @dataclass(slots=True, eq=False)

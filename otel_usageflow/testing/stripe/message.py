@@ -28,6 +28,8 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
     malformed: bool = False
     """Send only the first half of the body."""
+    stall: bool = False
+    """Send half of the body, and nothing more."""
     text: str | None = None
     """Sent instead of the body, for what is not JSON."""
 

@@ -3,13 +3,18 @@
 import asyncio
 import email.utils
 import socket
+import ssl
 import struct
+import tempfile
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from aiohttp import web
 
 from otel_usageflow.testing.stripe.api import Api
+from otel_usageflow.testing.stripe.certificates import Certificate, server_context
 from otel_usageflow.testing.stripe.message import Answer, Call, Dropped, Request
 
 API_VERSION = "2026-10-28.endive"
@@ -25,14 +30,27 @@ class Server:
     Args:
         calls: where calls are remembered, the oldest forgotten first.
         port: 0 picks a free one.
+        certificate: what it shows over TLS; None for plain HTTP.
     """
 
     def __init__(
-        self, api: Api, control: Control, calls: deque[Call], changed: Callable[[], None], port: int
+        self,
+        api: Api,
+        control: Control,
+        calls: deque[Call],
+        changed: Callable[[], None],
+        port: int,
+        certificate: Certificate | None = None,
     ) -> None:
         self._api, self._control, self._calls, self._changed = api, control, calls, changed
-        self._port = port
+        self._port, self._certificate = port, certificate
+        self._tls: ssl.SSLContext | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._site: web.TCPSite | None = None
+        self.authority: Path | None = None
+        """The file of the authority that signs the certificate."""
         self._runner: web.ServerRunner | None = None
+        self._transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
         self._count = 0
         self.url = ""
 
@@ -42,21 +60,40 @@ class Server:
         Raises:
             OSError: the port is taken.
         """
+        if self._certificate is not None:
+            self._folder = tempfile.TemporaryDirectory()
+            self._tls, self.authority = server_context(self._certificate, Path(self._folder.name))
         server = web.Server(self._handle, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
+        await self.listen()
+        self.url = f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    async def listen(self) -> None:
+        """Take connections."""
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls)
+        await self._site.start()
         self._port = self._runner.addresses[0][1]
-        self.url = f"http://127.0.0.1:{self._port}"
+
+    async def close(self) -> None:
+        """Take no connections, and break those there are, until `listen`."""
+        if self._site is not None:
+            await self._site.stop()
+        for transport in list(self._transports):
+            transport.abort()
 
     async def stop(self) -> None:
         """Break what hangs, answer what is being worked on, close."""
         self._api.stop()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._folder is not None:
+            self._folder.cleanup()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        if isinstance(http.transport, asyncio.WriteTransport):
+            self._transports.add(http.transport)
         path, _, query = http.raw_path.partition("?")
         body = await http.read()
         if path.startswith("/_double/"):
@@ -81,12 +118,26 @@ class Server:
             return web.Response(status=500)  # never sent: the connection is gone
         finally:
             self._remember(request, status)
-        return web.Response(status=status, body=answer.encode(), headers=self._headers(request, answer))
+        response = web.Response(status=status, body=answer.encode(), headers=self._headers(request, answer))
+        return await self._half(http, response) if answer.stall else response
+
+    async def _half(self, http: web.BaseRequest, whole: web.Response) -> web.StreamResponse:
+        """Send the headers and half of the body, and no more until the double stops."""
+        assert isinstance(whole.body, bytes)
+        response = web.StreamResponse(status=whole.status, headers=whole.headers)
+        response.content_length = len(whole.body)
+        await response.prepare(http)
+        await response.write(whole.body[: len(whole.body) // 2])
+        await self._api.stopped()
+        _reset(http)
+        return response
 
     def _headers(self, request: Request, answer: Answer) -> dict[str, str]:
         headers = {
             "Content-Type": "application/json",
-            "Date": email.utils.formatdate(self._api.shared.clock.now(), usegmt=True),
+            "Date": email.utils.formatdate(
+                self._api.shared.clock.now() + self._api.shared.settings.date_skew, usegmt=True
+            ),
             "Request-Id": request.id,
             "Stripe-Version": request.headers.get("Stripe-Version", API_VERSION),
             **answer.headers,

@@ -94,6 +94,8 @@ class Settings:
     none was ever connected."""
     consent: Consent = "page"
     """What a link of OAuth leads to: a page with two links, or straight back with the merchant's yes or no."""
+    date_skew: float = 0
+    """Seconds by which the header `Date` is ahead of the double's clock; less than 0, behind."""
     webhook_retry_delay: float = 60
     """Seconds by the clock after which a webhook that failed comes again; twice as many the next time, and so on."""
     webhook_timeout: float = 10
@@ -113,7 +115,7 @@ class Settings:
         for name, value in changes.items():
             if name not in SETTABLE:
                 raise ValueError(f"no setting is called {name}; there are: {', '.join(SETTABLE)}")
-            if not _fits(value, hints[name]):
+            if not _fits(name, value, hints[name]):
                 raise ValueError(f"{name} cannot be {value!r}; it is {_words(hints[name])}")
         for name, value in changes.items():
             setattr(self, name, value)
@@ -122,12 +124,12 @@ class Settings:
 SETTABLE = tuple(item.name for item in fields(Settings) if item.name not in ("limits", "keep_calls"))
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _fits(name: str, value: Any, hint: Any) -> bool:
     if get_origin(hint) is Literal:
         return value in get_args(hint)
     if hint is bool or isinstance(value, bool):
         return hint is bool and isinstance(value, bool)
-    return isinstance(value, int | float if hint is float else hint) and value >= 0
+    return isinstance(value, int | float if hint is float else hint) and (value >= 0 or name == "date_skew")
 
 
 def _words(hint: Any) -> str:
