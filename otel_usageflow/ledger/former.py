@@ -6,10 +6,11 @@ a while after it, each policy's other places are looked at as well. Older ones t
 be answered: somebody wants them judged anew. Policies are known by their names. Pure.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from otel_usageflow.ledger.apart import group_of, terms_of_account
 from otel_usageflow.model.usage import Terms
 
 PATIENCE = 3_600
@@ -43,7 +44,9 @@ def filed(terms: Terms) -> Filed:
     return Filed(terms.policy, terms.account or "", terms.event_name)
 
 
-def former(now: Iterable[Terms], known: Iterable[Filed], changed_at: float) -> Former:
+def former(
+    now: Iterable[Terms], known: Iterable[Filed], changed_at: float, apart: Collection[str] = frozenset()
+) -> Former:
     """What to look at from now on.
 
     Places in which policies of one name bill at the same time, as those of two processors may, are not rivals.
@@ -52,15 +55,20 @@ def former(now: Iterable[Terms], known: Iterable[Filed], changed_at: float) -> F
         now: what the policies bill.
         known: where policies of these names have ever billed, as far as the ledger reaches.
         changed_at: unix seconds of the change, or of the start.
+        apart: the accounts of ingest tokens. What bills in one of them is a rival only of what bills there as well.
     """
-    places: dict[str, set[Filed]] = {}
+    now, known = tuple(now), frozenset(known)
+    companies = {place.account for place in known if place.account in apart}
     present = {filed(terms) for terms in now}
+    present |= {filed(one) for account in companies for one in terms_of_account(now, account)}
+    places: dict[tuple[str, str], set[Filed]] = {}
     for place in {*present, *known}:
-        places.setdefault(place.policy, set()).add(place)
+        places.setdefault((place.policy, group_of(place.account, apart)), set()).add(place)
+    policies = {one.policy for one in present}
     others = {
         place: tuple(sorted(all_of_it - (present if place in present else {place})))
-        for policy, all_of_it in places.items()
-        if any(one.policy == policy for one in present)
+        for (policy, _), all_of_it in places.items()
+        if policy in policies
         for place in all_of_it
     }
     return Former(

@@ -9,9 +9,12 @@ import sqlite3
 from collections.abc import Mapping
 
 from otel_usageflow.extensions.sqlite_storage.flow.lookup import Lookup
+from otel_usageflow.model.caller import Caller
 from otel_usageflow.model.usage import Terms
 
 _MOST_SERIES = 200_000
+SCOPE = 4
+"""Bytes of a scope that is not empty."""
 
 
 class Names:
@@ -59,6 +62,24 @@ class Names:
             values = {"account_id": self.account(connection, account), "event_name": event_name}
             number = self._meters[account, event_name] = _number(connection, "meters", "meter_id", values)
         return number
+
+    def scope(self, connection: sqlite3.Connection, caller: Caller | None) -> bytes:
+        """What stands behind the ids of spans that came with a company's token: nothing of another's can name them.
+
+        Empty for spans without a token, and with one of the exporter's own account: those are the operator's.
+        """
+        if caller is None or not caller.account:
+            return b""
+        return self.account(connection, caller.account).to_bytes(SCOPE, "big")
+
+    def meters_for(self, connection: sqlite3.Connection, caller: Caller | None) -> list[tuple[int, str, str]]:
+        """(number, account, event name) of what spans can be billed under: of a company's only in its account."""
+        rows = connection.execute(
+            "SELECT meter_id, account, event_name FROM meters JOIN accounts USING (account_id) WHERE book = ?",
+            (self._book,),
+        ).fetchall()
+        company = caller.account if caller is not None else ""
+        return [row for row in rows if not company or row[1] == company]
 
     def origin(self, connection: sqlite3.Connection, policy: str, source: str | None) -> int:
         """The number of a policy together with the place where it found the user."""

@@ -72,7 +72,7 @@ def commit_usage(
 
     `indexed` is how far the index of traces reaches, for the service, which knows it.
     """
-    nested = nesting.settle_nesting(connection, batch, now)
+    nested = nesting.settle_nesting(connection, names, batch, now)
     records = nested.records
     stored = traces.store(connection, names, batch, nested, now)
     seq, pruned_to = connection.execute("UPDATE ledger SET seq = seq + 1 RETURNING seq, pruned_to").fetchone()

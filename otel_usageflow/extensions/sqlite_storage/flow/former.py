@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from otel_usageflow.extensions.sqlite_storage.flow.request_ids import request_of
+from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import bounds
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.ledger.charge import charge_key
 from otel_usageflow.ledger.former import Filed, Former, filed
@@ -19,7 +20,8 @@ _BILLED = """
 SELECT 1 FROM records JOIN origins USING (origin_id) WHERE key = :key AND quantity IS NOT NULL AND policy = :policy
 UNION ALL
 SELECT 1 FROM traces JOIN trace_requests r USING (trace_no) JOIN origins USING (origin_id)
-WHERE trace_id = :trace_id AND traces.book_id = :book AND span_id = :span_id AND meter_id = :meter_id
+WHERE trace_id >= :trace_id AND trace_id <= :last AND traces.book_id = :book
+  AND span_id = :span_id AND meter_id = :meter_id
   AND reason IS NULL AND policy = :policy
 LIMIT 1
 """
@@ -58,7 +60,7 @@ def _is_billed(connection: sqlite3.Connection, names: Names, record: UsageRecord
     wanted = {
         "key": charge_key(meter_id, record.trace_id, record.span_id, record.ended_ns),
         "policy": rival.policy,
-        "trace_id": record.trace_id,
+        **dict(zip(("trace_id", "last"), bounds(record.trace_id), strict=True)),
         "book": names.book(connection),
         "span_id": record.span_id,
         "meter_id": meter_id,

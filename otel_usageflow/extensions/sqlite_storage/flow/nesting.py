@@ -8,6 +8,9 @@ of the same service, the two are one request, and the parent is the one that cou
   If it was frozen already, the child's charge stands and the parent is not billed again under that event name.
 
 Only spans without the flag pay for this; the processor has resolved what came in one batch.
+
+A span that came with a company's token is known under its ids and the company's scope (`Names.scope`), so that nobody
+can name another company's span as a parent, or as a child.
 """
 
 import sqlite3
@@ -15,6 +18,7 @@ from collections.abc import Collection, Sequence, Set
 from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage.flow import request_ids
+from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import charge_key, first_key, window_start
@@ -31,35 +35,36 @@ class Nesting(NamedTuple):
     """To be filed. What had given way to a charge that was undone, with the same request id, is among them again."""
     inner: Set[tuple[bytes, bytes]] = frozenset()
     """(trace id, span id) of what came now and is the inner span of a request."""
-    stands: Set[tuple[bytes, bytes, str]] = frozenset()
-    """(trace id, span id, event name) of requests that are billed by an inner span, which was frozen already."""
+    stands: Set[tuple[bytes, bytes, str, str]] = frozenset()
+    """(trace id, span id, account, event name) of requests that an inner span has billed for good."""
     undone: Collection[bytes] = ()
     """Charges that inner spans have not, or have no more."""
 
 
-def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float) -> Nesting:
+def settle_nesting(connection: sqlite3.Connection, names: Names, batch: UsageBatch, now: float) -> Nesting:
     """Leave out the records of inner spans; charges of inner spans that came earlier are undone."""
     if not batch.unflagged:
         return Nesting(batch.records)
-    inner = {span[:2] for span in batch.unflagged if _parent_is_known(connection, span)}
-    stands: set[tuple[bytes, bytes, str]] = set()
+    scope = names.scope(connection, batch.caller)
+    inner = {span[:2] for span in batch.unflagged if _parent_is_known(connection, span, scope)}
+    stands: set[tuple[bytes, bytes, str, str]] = set()
     undone: list[bytes] = []
-    meters = _meters(connection)
+    meters = names.meters_for(connection, batch.caller)
     for span in batch.unflagged:
-        for child, ended_s in _children(connection, span):
-            for meter_id, event_name in meters:
+        for child, ended_s in _children(connection, span, scope):
+            for meter_id, account, event_name in meters:
                 key = charge_key(meter_id, span.trace_id, child, ended_s * 1_000_000_000)
                 if _take_back(connection, key, now):
                     undone.append(key)
                 else:
-                    stands.add((span.trace_id, span.span_id, event_name))
+                    stands.add((span.trace_id, span.span_id, account, event_name))
     again = request_ids.forget_inner(connection, undone)
     connection.executemany(
         _REMEMBER,
         [
             (
-                span.trace_id + span.span_id,
-                span.trace_id + span.parent_span_id if span.parent_span_id else b"",
+                span.trace_id + span.span_id + scope,
+                span.trace_id + span.parent_span_id + scope if span.parent_span_id else b"",
                 span.service,
                 span.ended_ns // 1_000_000_000,
             )
@@ -70,31 +75,27 @@ def settle_nesting(connection: sqlite3.Connection, batch: UsageBatch, now: float
         record
         for record in [*batch.records, *again]
         if (record.trace_id, record.span_id) not in inner
-        and (record.trace_id, record.span_id, record.terms.event_name) not in stands
+        and (record.trace_id, record.span_id, record.terms.account or "", record.terms.event_name) not in stands
     ]
     return Nesting(records, inner, stands, undone)
 
 
-def _parent_is_known(connection: sqlite3.Connection, span: UnflaggedSpan) -> bool:
+def _parent_is_known(connection: sqlite3.Connection, span: UnflaggedSpan, scope: bytes) -> bool:
     if not span.parent_span_id:
         return False
     row = connection.execute(
-        "SELECT service FROM server_spans WHERE span = ?", (span.trace_id + span.parent_span_id,)
+        "SELECT service FROM server_spans WHERE span = ?", (span.trace_id + span.parent_span_id + scope,)
     ).fetchone()
     return row is not None and row[0] == span.service
 
 
-def _children(connection: sqlite3.Connection, span: UnflaggedSpan) -> list[tuple[bytes, int]]:
+def _children(connection: sqlite3.Connection, span: UnflaggedSpan, scope: bytes) -> list[tuple[bytes, int]]:
     """(span id, second of the end) of the spans of the same service that name this one as their parent."""
     rows = connection.execute(
         "SELECT span, ended_s FROM server_spans WHERE parent = ? AND parent != x'' AND service = ?",
-        (span.trace_id + span.span_id, span.service),
+        (span.trace_id + span.span_id + scope, span.service),
     )
-    return [(row[0][16:], row[1]) for row in rows]
-
-
-def _meters(connection: sqlite3.Connection) -> list[tuple[int, str]]:
-    return connection.execute("SELECT meter_id, event_name FROM meters").fetchall()
+    return [(row[0][16:24], row[1]) for row in rows]
 
 
 def _take_back(connection: sqlite3.Connection, key: bytes, now: float) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import bounds
 from otel_usageflow.extensions.sqlite_storage.reading import trace_index
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import trace_of
@@ -51,7 +52,7 @@ WHERE i.request = ? AND i.same_as = ?
 
 _LATE = """
 SELECT p.key FROM traces JOIN trace_parts p USING (trace_no)
-WHERE trace_id = ? AND p.meter_id = ? AND p.request = ? AND p.key != x''
+WHERE trace_id >= ? AND trace_id <= ? AND p.meter_id = ? AND p.request = ? AND p.key != x''
 """
 # Charges that once went the other way, and gave way there to the one that comes now.
 _COMES_BACK = """
@@ -239,7 +240,7 @@ def _leave(
 def _take_late_back(connection: sqlite3.Connection, key: bytes, take_back: TakeBack, now: float) -> None:
     """Spans that came too late for their request, which gives way to another now, count as little as it does."""
     trace_id, span_id = trace_of(key)
-    late = connection.execute(_LATE, (trace_id, int.from_bytes(key[28:], "big"), span_id)).fetchall()
+    late = connection.execute(_LATE, (*bounds(trace_id), int.from_bytes(key[28:], "big"), span_id)).fetchall()
     for (one,) in late:
         if take_back(one):
             _set_aside(connection, one, now)

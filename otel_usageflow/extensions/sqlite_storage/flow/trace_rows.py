@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 from zlib import crc32
 
+from otel_usageflow.extensions.sqlite_storage.names import SCOPE
 from otel_usageflow.ledger import amount
 from otel_usageflow.ledger.charge import trace_of
 from otel_usageflow.ledger.ledger import WaitingTraces
@@ -91,9 +92,17 @@ def waiting(connection: sqlite3.Connection, book: str) -> WaitingTraces:
     return WaitingTraces(requests, None if oldest_ns is None else oldest_ns / 1_000_000_000)
 
 
+def bounds(trace_id: bytes) -> tuple[bytes, bytes]:
+    """Between these is what `traces.trace_id` holds for a trace: it, with any company's scope behind it."""
+    return trace_id, trace_id + b"\xff" * SCOPE
+
+
 def numbers_of(connection: sqlite3.Connection, trace_id: bytes) -> list[int]:
-    """The numbers of a trace, one for each book that has something of it."""
-    rows = connection.execute("SELECT trace_no FROM traces WHERE trace_id = ? ORDER BY book_id", (trace_id,))
+    """The numbers of a trace, one for each book, and each company's scope, that has something of it."""
+    rows = connection.execute(
+        "SELECT trace_no FROM traces WHERE trace_id >= ? AND trace_id <= ? ORDER BY book_id, trace_id",
+        bounds(trace_id),
+    )
     return [number for (number,) in rows]
 
 
@@ -106,7 +115,7 @@ def spans(connection: sqlite3.Connection, trace_no: int) -> list[TraceSpan]:
     )
     return [
         TraceSpan(
-            trace_id, span_id, parent, service, None if entry is None else bool(entry), ended_ns, _amounts(text)
+            trace_id[:16], span_id, parent, service, None if entry is None else bool(entry), ended_ns, _amounts(text)
         )
         for span_id, parent, service, entry, ended_ns, text in rows
     ]

@@ -14,7 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 from otel_usageflow.extensions.sqlite_storage.flow.nesting import Nesting
-from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import RequestState, check_sum, stored_amounts
+from otel_usageflow.extensions.sqlite_storage.flow.trace_rows import (
+    RequestState,
+    check_sum,
+    numbers_of,
+    stored_amounts,
+)
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.ledger.charge import charge_key, trace_of
 from otel_usageflow.model.usage import TraceRequest, TraceSpan, UsageBatch
@@ -61,13 +66,14 @@ def store(connection: sqlite3.Connection, names: Names, batch: UsageBatch, nesti
     now_ns = int(now * 1_000_000_000)
     asked = [one for one in batch.trace_requests if (one.record.trace_id, one.record.span_id) not in nesting.inner]
     ids = dict.fromkeys([span.trace_id for span in batch.trace_spans] + [one.record.trace_id for one in asked])
-    traces = _find(connection, names.book(connection), list(ids))
+    scope = names.scope(connection, batch.caller)
+    traces = _find(connection, names.book(connection), list(ids), scope)
     dues = _store_spans(connection, traces, batch.trace_spans, now_ns)
-    waiting: dict[tuple[bytes, bytes, str], bytes] = {}
+    waiting: dict[tuple[bytes, bytes, str, str], bytes] = {}
     duplicates = 0
     for request in asked:
         record = request.record
-        place = (record.trace_id, record.span_id, record.terms.event_name)
+        place = (record.trace_id, record.span_id, record.terms.account or "", record.terms.event_name)
         due_ns = max(record.at_ns, now_ns) + request.wait_ns
         trace = traces[record.trace_id]
         if place in waiting:
@@ -77,21 +83,23 @@ def store(connection: sqlite3.Connection, names: Names, batch: UsageBatch, nesti
             dues.append(due_ns)
         else:
             duplicates += 1
-    _write(connection, names.book(connection), traces, set(waiting.values()), int(now))
+    _write(connection, names.book(connection), traces, set(waiting.values()), int(now), scope)
     return Stored(len(waiting), duplicates, min(dues, default=None))
 
 
-def _find(connection: sqlite3.Connection, book_id: int, trace_ids: Sequence[bytes]) -> dict[bytes, _Trace]:
-    """The numbers of traces; those that are new get the next ones."""
+def _find(
+    connection: sqlite3.Connection, book_id: int, trace_ids: Sequence[bytes], scope: bytes
+) -> dict[bytes, _Trace]:
+    """The numbers of traces; those that are new get the next ones. Only spans of one scope meet there."""
     traces: dict[bytes, _Trace] = {}
     for start in range(0, len(trace_ids), _AT_ONCE):
-        some = trace_ids[start : start + _AT_ONCE]
+        some = [trace_id + scope for trace_id in trace_ids[start : start + _AT_ONCE]]
         rows = connection.execute(
             "SELECT trace_id, trace_no, requested FROM traces "
             f"WHERE book_id = ? AND trace_id IN ({', '.join('?' * len(some))})",
             (book_id, *some),
         )
-        traces.update({trace_id: _Trace(number, bool(requested)) for trace_id, number, requested in rows})
+        traces.update({trace_id[:16]: _Trace(number, bool(requested)) for trace_id, number, requested in rows})
     (last,) = connection.execute("SELECT coalesce(max(trace_no), 0) FROM traces").fetchone()
     for trace_id in trace_ids:
         if trace_id not in traces:
@@ -101,13 +109,18 @@ def _find(connection: sqlite3.Connection, book_id: int, trace_ids: Sequence[byte
 
 
 def _write(
-    connection: sqlite3.Connection, book_id: int, traces: Mapping[bytes, _Trace], requested: Set[bytes], at_s: int
+    connection: sqlite3.Connection,
+    book_id: int,
+    traces: Mapping[bytes, _Trace],
+    requested: Set[bytes],
+    at_s: int,
+    scope: bytes,
 ) -> None:
     """Write the rows of new traces, and which are those of requests now."""
-    new = [(trace.number, trace_id, book_id, at_s) for trace_id, trace in traces.items() if trace.is_new]
+    new = [(trace.number, trace_id + scope, book_id, at_s) for trace_id, trace in traces.items() if trace.is_new]
     connection.executemany(
         "INSERT INTO traces VALUES (?, ?, ?, ?, ?, ?)",
-        [(*values, int(values[1] in requested), check_sum(*values)) for values in new],
+        [(*values, int(values[1][:16] in requested), check_sum(*values)) for values in new],
     )
     connection.executemany(
         "UPDATE traces SET requested = 1 WHERE trace_no = ?",
@@ -190,8 +203,7 @@ def _undo(connection: sqlite3.Connection, key: bytes) -> None:
     """An inner span waits no more; what its charge was made of belongs to the outer one again."""
     trace_id, span_id = trace_of(key)
     meter_id = int.from_bytes(key[28:], "big")
-    rows = connection.execute("SELECT trace_no FROM traces WHERE trace_id = ?", (trace_id,)).fetchall()
-    for (number,) in rows:
+    for number in numbers_of(connection, trace_id):
         if connection.execute(_UNDONE, (number, span_id, meter_id)).rowcount:
             connection.execute(
                 "DELETE FROM trace_parts WHERE trace_no = ? AND meter_id = ? AND request = ? AND key = x''",

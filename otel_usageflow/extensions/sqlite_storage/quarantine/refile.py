@@ -116,11 +116,13 @@ def step(
         if window is None:
             break
         for policy, charges in _split(connection, window, old, present).items():
-            target = present.of_policy[policy]
+            target = present.target(old, policy)
+            assert target is not None  # _split has asked
             _move(connection, names, window, charges, target, (meter_id, user, payload), now)
             moved[policy].extend(charges)
     for policy, charges in moved.items():
-        _tell(connection, policy, old, present.of_policy[policy], charges, now)
+        if (target := present.target(old, policy)) is not None:
+            _tell(connection, policy, old, target, charges, now)
     if moved:
         reached("refile: written")
     return sum(map(len, moved.values())), place

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from otel_usageflow.extensions.sqlite_storage.connect import ingest_tokens
 from otel_usageflow.extensions.sqlite_storage.doubt.doubt_ledger import Runs
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.quarantine import refile, releasing
-from otel_usageflow.ledger.refile import present
+from otel_usageflow.ledger.refile import Present, present
 from otel_usageflow.ledger.releases import Wanting
 from otel_usageflow.model.crash_point import reached
 from otel_usageflow.model.usage import Terms
@@ -22,19 +23,20 @@ class SqliteReleases:
 
     async def refile(self, terms: Sequence[Terms], now: float) -> int:
         """Put held usage under the terms that its policy has now; return how many requests were."""
-        wanted = present(terms)
+        apart = await self._look(lambda c: ingest_tokens.accounts(c, self._book))
+        # "" is the key's own account, or the exporter's: a token of it is the operator's.
+        wanted = present(terms, apart - {""})
         requests = 0
         for series_id in await self._look(lambda c: refile.candidates(c, self._book, wanted)):
             place: tuple[int, int, int] | None = (-1, 0, 0)
             while place is not None:
-                done, place = await self._refile(series_id, place, terms, now)
+                done, place = await self._refile(series_id, place, wanted, now)
                 requests += done
         return requests
 
     async def _refile(
-        self, series_id: int, after: tuple[int, int, int], terms: Sequence[Terms], now: float
+        self, series_id: int, after: tuple[int, int, int], wanted: Present, now: float
     ) -> tuple[int, tuple[int, int, int] | None]:
-        wanted = present(terms)
         told = await self._change(lambda c: refile.step(c, self._names, series_id, after, wanted, now))
         if told[0]:
             reached("refile: durable")
