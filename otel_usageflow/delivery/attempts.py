@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import structlog
 
+from otel_usageflow.delivery.batches import BATCH, SINGLE, Batch, Calls
 from otel_usageflow.delivery.gate import Gate
 from otel_usageflow.delivery.lanes import Lanes
 from otel_usageflow.delivery.pace import Pace
@@ -52,9 +53,11 @@ class Attempts:
         self._lanes = lanes
         self._stopping = stopping
         self._gates: dict[str, Gate] = {}
-        self._paces: dict[str, Pace] = {}
+        self._alone: set[int] = set()
         self.counts: Counter[str] = Counter()
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
+        self.calls = {SINGLE: Calls(), BATCH: Calls()}
+        """Calls that were made since the start, by their way."""
 
     @property
     def gates(self) -> Iterable[Gate]:
@@ -69,9 +72,7 @@ class Attempts:
 
     def pace(self, account: str) -> Pace:
         """The pace of an account."""
-        if account not in self._paces:
-            self._paces[account] = Pace(self._delivery.calls_per_second, self._delivery.clock)
-        return self._paces[account]
+        return self._delivery.pace(account)
 
     async def set_aside(self, event: MeterEvent, now: float) -> None:
         """An event of unknown outcome is not resent, because Stripe may have forgotten it."""
@@ -86,62 +87,82 @@ class Attempts:
             remedy="none is needed: Stripe may have counted it, so it waits until the meter's summary tells",
         )
 
-    async def make(self, event: MeterEvent) -> None:
-        """Make one attempt, when its turn has come, and write down what came of it."""
-        delivery = self._delivery
-        await self.pace(event.account).take()
+    def alone(self, event: MeterEvent) -> bool:
+        """Whether an event must not share a call: one that it was in was refused, nobody knows for whose sake."""
+        return event.event_id in self._alone
+
+    async def make(self, batch: Batch) -> None:
+        """Make one call, when its turn has come, and write down what came of it."""
+        pace = self.pace(batch.account)
+        await pace.take(len(batch.events))
         if self._stopping():
             return
-        began_at = delivery.clock()
-        try:
-            if too_old_to_resend(event, delivery.wall()):  # the machine slept while this waited for its turn
-                outcome: Outcome = Retry("it may have been counted too long ago", uncertain=True)
-            else:
-                outcome = await delivery.send(event)
-        except Exception as error:  # noqa: BLE001  (a lane must not wait for ever because of a bug)
-            _log.exception("attempt_crashed", identifier=event.identifier)
-            outcome = Retry(f"{type(error).__name__}: {error}", uncertain=True)
+        began_at = self._delivery.clock()
+        settled = await self._call(batch)
         reached("send: answered")
-        await self._settle(event, outcome)
-        gate = self.gate(event.account)
-        match outcome:
-            case Accepted(duplicate=duplicate):
-                self._lanes.finish(event)
-                self.counts["duplicate" if duplicate else "accepted"] += 1
-            case Refused():
-                self._lanes.finish(event)
-                self.counts["refused"] += 1
-                delivery.refused(event, outcome)
-            case Retry() | Halted():
-                self.counts["retried"] += 1
-                self._try_again(event, outcome, began_at)
-                return
-        if gate.succeeded():
-            _log.info("stripe_reachable_again", account=event.account or "own")
+        await self._settle(batch, settled)
+        again: list[tuple[MeterEvent, Retry | Halted]] = []
+        for event, outcome in settled:
+            match outcome:
+                case Accepted(duplicate=duplicate):
+                    self._finish(event, "duplicate" if duplicate else "accepted")
+                case Refused():
+                    self._finish(event, "refused")
+                    self._delivery.refused(event, outcome)
+                case Retry() | Halted():
+                    self.counts["retried"] += 1
+                    again.append((event, outcome))
+        if again:
+            self._try_again(again, began_at)
+        elif self.gate(batch.account).succeeded():
+            _log.info("stripe_reachable_again", account=batch.account or "own")
 
-    def _try_again(self, event: MeterEvent, outcome: Retry | Halted, began_at: float) -> None:
-        """Queue the event at the head of its lane once more, as it now stands in the ledger."""
+    async def _call(self, batch: Batch) -> list[tuple[MeterEvent, Outcome]]:
+        """Make the call; what it means for each of its events."""
         delivery = self._delivery
-        if isinstance(outcome, Retry):
-            if outcome.too_fast:
-                self.pace(event.account).slow_down()
-            event = replace(
-                event,
-                uncertain=event.uncertain or outcome.uncertain,
-                idempotency_key=next_idempotency_key(event.identifier, event.attempts)
-                if outcome.new_key
-                else event.idempotency_key,
-            )
-        delay = delivery.backoff.delay(event.attempts)
-        if event.attempts == _TELL_AFTER:
-            _log.warning("meter_event_not_through", identifier=event.identifier, why=outcome.why)
+        late = {event.event_id for event in batch.events if too_old_to_resend(event, delivery.wall())}
+        if late:  # the machine slept while this waited for its turn
+            waits = Retry("another event of its call may have been counted too long ago")
+            too_late = Retry("it may have been counted too long ago", uncertain=True)
+            return [(event, too_late if event.event_id in late else waits) for event in batch.events]
+        made = self.calls[batch.way]
+        made.calls += 1
+        made.events += len(batch.events)
+        try:
+            outcome = await delivery.send(batch)
+        except Exception as error:  # noqa: BLE001  (a lane must not wait for ever because of a bug)
+            _log.exception("attempt_crashed", identifier=batch.events[0].identifier)
+            outcome = Retry(f"{type(error).__name__}: {error}", uncertain=True)
+        if len(batch.events) > 1 and _refuses_some(outcome):
+            assert isinstance(outcome, Refused | Accepted)
+            self._alone.update(event.event_id for event in batch.events)
+            why = outcome.why if isinstance(outcome, Refused) else "some of it exists already"
+            outcome = Retry(f"refused as a whole, each is sent by itself: {why}")
+        return [(event, outcome) for event in batch.events]
+
+    def _finish(self, event: MeterEvent, what: str) -> None:
+        self._lanes.finish(event)
+        self._alone.discard(event.event_id)
+        self.counts[what] += 1
+
+    def _try_again(self, events: Sequence[tuple[MeterEvent, Retry | Halted]], began_at: float) -> None:
+        """Queue the events of a call at the heads of their lanes once more, as they now stand in the ledger."""
+        delivery = self._delivery
+        first, outcome = events[0]
+        if isinstance(outcome, Retry) and outcome.too_fast is not None:
+            self.pace(first.account).refused(outcome.too_fast)
+        delay = delivery.backoff.delay(max(event.attempts for event, _ in events))
+        if any(event.attempts == _TELL_AFTER for event, _ in events):
+            _log.warning("meter_event_not_through", identifier=first.identifier, events=len(events), why=outcome.why)
         if isinstance(outcome, Halted) or outcome.everyone:
-            gate = self.gate(event.account)
+            gate = self.gate(first.account)
             pause = gate.failed(began_at)
             if pause is not None:
-                self._report_wall(event, outcome, pause)
+                self._report_wall(first, outcome, pause)
             delay = max(gate.opens_at - delivery.clock(), 0.0)
-        self._lanes.delay(event, delivery.clock() + delay)
+        until = delivery.clock() + delay
+        for event, met in events:
+            self._lanes.delay(_after(event, met), until)
 
     def _report_wall(self, event: MeterEvent, outcome: Retry | Halted, pause: float) -> None:
         account = event.account or "own"
@@ -152,12 +173,16 @@ class Attempts:
         else:
             _log.warning("stripe_not_reachable", account=account, why=outcome.why, retry_in=round(pause, 1))
 
-    async def _settle(self, event: MeterEvent, outcome: Outcome) -> None:
+    async def _settle(self, batch: Batch, settled: Sequence[tuple[MeterEvent, Outcome]]) -> None:
         """Write the answer down, however long the ledger takes to be able to."""
         failures = 0
         while True:
             try:
-                await self._ledger.settle(event, outcome, self._delivery.wall())
+                if batch.key:
+                    await self._ledger.settle_batch(settled, self._delivery.wall())
+                else:
+                    ((event, outcome),) = settled
+                    await self._ledger.settle(event, outcome, self._delivery.wall())
             except Unavailable:
                 if self._stopping():  # safe as well: the event is resent unchanged, and Stripe knows its identifier
                     return
@@ -165,3 +190,18 @@ class Attempts:
                 await asyncio.sleep(min(0.1 * 2**failures, 5.0))
             else:
                 return
+
+
+def _refuses_some(outcome: Outcome) -> bool:
+    """Whether a call with several events was refused for the sake of one of them, with none of it processed."""
+    return (isinstance(outcome, Refused) and not outcome.uncertain) or (
+        isinstance(outcome, Accepted) and outcome.duplicate
+    )
+
+
+def _after(event: MeterEvent, outcome: Retry | Halted) -> MeterEvent:
+    """The event as it stands after an attempt that settled nothing."""
+    if isinstance(outcome, Halted):
+        return event
+    key = next_idempotency_key(event.identifier, event.attempts) if outcome.new_key else event.idempotency_key
+    return replace(event, uncertain=event.uncertain or outcome.uncertain, idempotency_key=key)

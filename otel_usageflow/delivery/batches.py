@@ -5,9 +5,22 @@ are two ways to it: calls of the one kind take several events, and calls of the 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from otel_usageflow.ledger.identifier import batch_of
 from otel_usageflow.model.meter_event import MeterEvent
+
+SINGLE = "single"
+BATCH = "batch"
+"""The two ways: calls of one event, and calls of several."""
+
+
+@dataclass(slots=True)
+class Calls:
+    """What was sent one way since the start."""
+
+    calls: int = 0
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,11 @@ class Batch:
         """Whose events they are."""
         return self.events[0].account
 
+    @property
+    def way(self) -> str:
+        """`SINGLE` or `BATCH`."""
+        return BATCH if self.key else SINGLE
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -39,6 +57,22 @@ class Plan:
         """Whose events they are."""
         return self.events[0].account
 
+    def begun(self, now: float, key: str) -> Batch:
+        """The events as they stand when the call has begun (unix seconds), with its key."""
+        number = batch_of(key) or 0
+        return Batch(
+            tuple(
+                replace(
+                    event,
+                    attempts=event.attempts + 1,
+                    first_attempt_at=now if event.first_attempt_at is None else event.first_attempt_at,
+                    batch=number,
+                )
+                for event in self.events
+            ),
+            key,
+        )
+
 
 def goes_together(event: MeterEvent, most: int) -> bool:
     """Whether an event goes by the way on which a call takes `most` events; 1 stands for the other way.
@@ -49,14 +83,14 @@ def goes_together(event: MeterEvent, most: int) -> bool:
     return event.batch > 0 if event.uncertain else most > 1
 
 
-def plans(heads: Iterable[MeterEvent], most: int, alone: Callable[[MeterEvent], bool], limit: int) -> list[Plan]:
+def plans(heads: Iterable[MeterEvent], most: int, alone: Callable[[MeterEvent], bool]) -> list[Plan]:
     """Put the next event of each lane into calls, in the order of their first events.
 
     Args:
         heads: at most one event of a lane.
-        most: how many events one call takes; an event of the other way has a call of its own.
+        most: how many events one call takes. If that is 1, an event that still has to go the other way has a call of
+            its own there.
         alone: whether an event must not share a call.
-        limit: of events in a call that takes several, if `most` is 1 now.
     """
     found: list[list[MeterEvent]] = []
     filling: dict[str, list[MeterEvent]] = {}
@@ -65,7 +99,7 @@ def plans(heads: Iterable[MeterEvent], most: int, alone: Callable[[MeterEvent], 
             found.append([event])
             continue
         batch = filling.get(event.account)
-        if batch is None or len(batch) >= (most if most > 1 else limit):
+        if batch is None or len(batch) >= most:
             batch = filling[event.account] = []
             found.append(batch)
         batch.append(event)

@@ -15,21 +15,36 @@ What it keeps to:
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
 
 from otel_usageflow.delivery.attempts import Attempts, too_old_to_resend
+from otel_usageflow.delivery.batches import Plan, plans
+from otel_usageflow.delivery.fairness import fresh_since
 from otel_usageflow.delivery.lanes import Lanes
 from otel_usageflow.delivery.setting import Delivery
 from otel_usageflow.errors import Unavailable
+from otel_usageflow.ledger.freeze import Formula, Fresh
 from otel_usageflow.ledger.ledger import Ledger
 from otel_usageflow.model.meter_event import MeterEvent
 
 _log = structlog.get_logger(__name__)
 
-_MOST_IN_FLIGHT = 64
+_MOST_IN_FLIGHT = 512
+"""Of all accounts together; how many of each is its pace's to say."""
+_MOST_READY = 64
+"""Lanes that are ready, above which nothing more is frozen: what need not be frozen yet can still merge."""
+_MOST_READY_TOGETHER = 512
+"""The same where calls take several events."""
 _MOST_IN_MEMORY = 5_000
+_MOST_CUT_OFF = 20_000
+"""Events held at most, though none of them can be sent now, to look for such as can."""
+_MOST_BATCHES = 16
+"""The same of one account whose calls take several events, so that not all of memory is in flight."""
+_UNFILLED = 2
+"""Calls of an account in flight, with which one that is not full waits for more events."""
 _STUMBLED = 5.0
 """Seconds to wait after an error that nobody foresaw."""
 _TAKE_UP = 1.0
@@ -40,6 +55,8 @@ _SETTLE_REST = 1
 """Times the length of such a look that is rested after it: huge traces take half of the ledger's time at most."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
+_BUSY_PAUSE = 0.005
+"""Seconds that a full place or an empty bucket is waited for at least."""
 
 
 class Sender:
@@ -49,6 +66,7 @@ class Sender:
         self._ledger = ledger
         self._delivery = delivery
         self._lanes = Lanes()
+        self._most_ready = _MOST_READY if delivery.most == 1 else _MOST_READY_TOGETHER
         self._in_flight: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -59,6 +77,8 @@ class Sender:
         self._attempts = Attempts(ledger, delivery, self._lanes, lambda: self._stopping)
         self.counts = self._attempts.counts
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
+        self.calls = self._attempts.calls
+        """Calls that were made since the start, by their way."""
         self.traces: Counter[str] = Counter()
         """The same of spans of traces: late, unclaimed."""
 
@@ -120,12 +140,20 @@ class Sender:
         if self._lanes.next_wake is not None:
             times.append(self._lanes.next_wake)
         times.extend(gate.opens_at for gate in self._attempts.gates if gate.failing and gate.opens_at > now)
+        times.extend(
+            now + max(self._attempts.pace(account).opens_in(), _BUSY_PAUSE)
+            for account in self._lanes.waiting_accounts
+            if not self._attempts.gate(account).failing
+        )
         return max(min(times) - now, 0.0)
 
     async def _load(self) -> None:
         """Take up, page by page, what an earlier life left without an answer."""
         # What cannot be sent now must not keep out what can, nor keep new usage from being frozen.
-        while self._loaded_to is not None and (self._lanes.events < _MOST_IN_MEMORY // 2 or not self._sendable()):
+        while self._loaded_to is not None and (
+            self._lanes.events < _MOST_IN_MEMORY // 2
+            or (self._lanes.events < _MOST_CUT_OFF and not self._sendable(fresh=False))
+        ):
             page = await self._ledger.unsettled(self._loaded_to, _MOST_IN_MEMORY // 10)
             for event in page:
                 self._lanes.add(event)
@@ -167,21 +195,37 @@ class Sender:
         if now < self._next_freeze or not self._may_freeze():
             return
         rules = self._delivery.rules(self._lanes.__contains__)
-        waiting = Counter(lane[0] for lane in self._lanes.ready)
+        waiting = Counter(self._lanes.ready(fresh=True)) + Counter(self._lanes.ready(fresh=False))
         open_meters = {
             meter: how
             for meter, how in rules.meters.items()
-            if waiting[meter[0]] < _MOST_IN_FLIGHT and self._may_freeze_for(meter[0])
+            if waiting[meter[0]] < 2 * self._most_ready
+            and self._may_freeze_for(meter[0])
+            and (self._loaded_to is None or how is not Formula.LAST)  # an older value must not come later
         }
         if open_meters:
-            rules = replace(rules, meters=open_meters)
-            for event in await self._ledger.freeze(rules, 2 * _MOST_IN_FLIGHT):
-                self._lanes.add(event)
-        self._next_freeze = now + (_FREEZE_PAUSE if self._in_flight or self._sendable() else self._until_due())
+            since = fresh_since(rules.now)
+            fresh = Fresh(since, 2 * self._most_ready * self._short_of(fresh=True), self._lanes.holds_fresh)
+            rules = replace(rules, meters=open_meters, fresh=fresh)
+            for event in await self._ledger.freeze(rules, 2 * self._most_ready * self._short_of(fresh=False)):
+                self._lanes.add(
+                    event,
+                    fresh=event.timestamp >= since
+                    and rules.meters.get((event.account, event.event_name)) is not Formula.LAST,
+                )
+        self._next_freeze = now + (
+            _FREEZE_PAUSE
+            if self._in_flight or self._sendable(fresh=True) or self._sendable(fresh=False)
+            else self._until_due()
+        )
 
     def _may_freeze(self) -> bool:
         """Whether there is room: what need not be frozen yet can still merge."""
-        return self._loaded_to is None and self._sendable() < _MOST_IN_FLIGHT
+        return self._short_of(fresh=True) or self._short_of(fresh=False)
+
+    def _short_of(self, *, fresh: bool) -> bool:
+        """Whether there is little left to send of this kind. While old events are loaded there is enough of it."""
+        return self._sendable(fresh=fresh) < self._most_ready and (fresh or self._loaded_to is None)
 
     def _may_freeze_for(self, account: str) -> bool:
         """Nothing more for an account that is cut off, unless nothing is left that could find out whether it is.
@@ -191,12 +235,11 @@ class Sender:
         gate = self._attempts.gate(account)
         return not gate.failing or (self._delivery.clock() >= gate.opens_at and not self._lanes.holds(account))
 
-    def _sendable(self) -> int:
+    def _sendable(self, *, fresh: bool) -> int:
         """Lanes that wait for nothing but a free place: an account that is cut off, or slowed, holds up no other."""
-        ready = Counter(lane[0] for lane in self._lanes.ready)
         return sum(
             min(lanes, max(1, int(self._attempts.pace(account).rate)))
-            for account, lanes in ready.items()
+            for account, lanes in self._lanes.ready(fresh=fresh).items()
             if not self._attempts.gate(account).failing
         )
 
@@ -208,36 +251,62 @@ class Sender:
     async def _dispatch(self) -> None:
         """Begin as many attempts as there is room for; one commit for all of them."""
         self._lanes.wake(self._delivery.clock())
-        starting: list[MeterEvent] = []
         by_account = Counter(self._in_flight.values())
         now = self._delivery.wall()
-        for event in self._lanes.heads():
-            if len(self._in_flight) + len(starting) >= _MOST_IN_FLIGHT:
-                break
+        heads: list[MeterEvent] = []
+        most = self._delivery.most * (_MOST_IN_FLIGHT - len(self._in_flight))
+        for event in list(self._lanes.choose(lambda account: self._room(account, by_account[account]), most, now)):
             if too_old_to_resend(event, now):
                 await self._attempts.set_aside(event, now)
-            elif self._may_begin(event.account, by_account[event.account]):
-                by_account[event.account] += 1
-                starting.append(event)
-        if not starting:
-            return
-        await self._ledger.begin(starting, now)
-        for event in starting:
-            self._lanes.start(event)
-            begun = replace(
-                event,
-                attempts=event.attempts + 1,
-                first_attempt_at=now if event.first_attempt_at is None else event.first_attempt_at,
-            )
-            task = asyncio.create_task(self._attempts.make(begun))
-            self._in_flight[task] = event.account
+            else:
+                heads.append(event)
+        calls = plans(heads, self._delivery.most, self._attempts.alone)
+        if starting := [call for call in calls if self._may_begin(call, by_account)]:
+            await self._begin(starting, now)
+
+    def _may_begin(self, call: Plan, by_account: Counter[str]) -> bool:
+        """Whether there is a place for this call; counts it if so.
+
+        One that is not full waits while others of its account are under way, so that there are few and full ones.
+        """
+        under_way = by_account[call.account]
+        waits = call.together and len(call.events) < self._delivery.most and under_way >= _UNFILLED
+        if waits or under_way >= self._places(call.account):
+            return False
+        if sum(by_account.values()) >= _MOST_IN_FLIGHT or not self._attempts.gate(call.account).allows(under_way):
+            return False
+        by_account[call.account] += 1
+        return True
+
+    async def _begin(self, calls: Sequence[Plan], now: float) -> None:
+        """Write down that these calls begin, then begin them."""
+        if single := [event for call in calls if not call.together for event in call.events]:
+            await self._ledger.begin(single, now)
+        together = [call.events for call in calls if call.together]
+        keys = iter(await self._ledger.begin_batches(together, now) if together else ())
+        for call in calls:
+            batch = call.begun(now, next(keys) if call.together else "")
+            for event in batch.events:
+                self._lanes.start(event)
+            self._attempts.pace(batch.account).begin(len(batch.events))
+            task = asyncio.create_task(self._attempts.make(batch))
+            self._in_flight[task] = batch.account
             task.add_done_callback(self._done)
 
-    def _may_begin(self, account: str, in_flight: int) -> bool:
-        """An account that is slowed down must not fill the places of the others with attempts that wait."""
-        return in_flight < max(1.0, self._attempts.pace(account).rate) and self._attempts.gate(account).allows(
-            in_flight
-        )
+    def _room(self, account: str, in_flight: int) -> int:
+        """How many more events may begin of an account. Of the places that are free it leaves half to others."""
+        if not self._attempts.gate(account).allows(in_flight):
+            return 0
+        probing = self._attempts.gate(account).failing
+        most = self._delivery.most
+        room = min(self._attempts.pace(account).room(in_flight, most), most * (self._places(account) - in_flight))
+        free = _MOST_IN_FLIGHT - len(self._in_flight)
+        return min(room, most * (1 if probing else max(free - in_flight, 1)))
+
+    def _places(self, account: str) -> int:
+        """How many calls of an account may be in flight."""
+        places = self._attempts.pace(account).places
+        return places if self._delivery.most == 1 else min(places, _MOST_BATCHES)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         del self._in_flight[task]

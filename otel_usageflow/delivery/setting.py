@@ -4,6 +4,8 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from otel_usageflow.delivery.batches import Batch
+from otel_usageflow.delivery.pace import Pace
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.ledger.freeze import FreezeRules, Lane
 from otel_usageflow.model.clock import SteadyClock
@@ -15,16 +17,19 @@ from otel_usageflow.model.outcome import Outcome, Refused
 class Delivery:
     """What the sender needs to know of the world.
 
-    `send` makes one attempt. `rules` gives the rules for freezing, for a test of whether a lane is busy. `refused`
+    `send` makes one call. `rules` gives the rules for freezing, for a test of whether a lane is busy. `refused`
     is told of definite refusals. `wall` is unix seconds that do not fall behind, `clock` monotonic seconds.
     """
 
-    send: Callable[[MeterEvent], Awaitable[Outcome]]
+    send: Callable[[Batch], Awaitable[Outcome]]
     rules: Callable[[Callable[[Lane], bool]], FreezeRules]
     refused: Callable[[MeterEvent, Refused], None]
     backoff: Backoff
-    calls_per_second: float
+    pace: Callable[[str], Pace]
+    """Of an account, empty for the key's own."""
     window: int
     """Seconds between the ends of windows."""
+    most: int = 1
+    """Events in one call; 1 for a receiver that takes them one by one."""
     wall: Callable[[], float] = field(default_factory=SteadyClock)
     clock: Callable[[], float] = time.monotonic

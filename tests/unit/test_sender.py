@@ -12,6 +12,9 @@ from billing import CHAT, SECOND, batch, record
 from ledgers import METER, Book, book
 
 from otel_usageflow.delivery.attempts import too_old_to_resend
+from otel_usageflow.delivery.batches import Batch
+from otel_usageflow.delivery.limits import Limits
+from otel_usageflow.delivery.pace import Pace
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.delivery.sender import Sender
 from otel_usageflow.delivery.setting import Delivery
@@ -20,7 +23,7 @@ from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.meter_event import MeterEvent
-from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Retry
+from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Retry, TooFast
 from otel_usageflow.model.usage import UsageRecord
 
 NOON = 1_700_000_000 - 1_700_000_000 % 60
@@ -39,6 +42,7 @@ class World:
     passed: float = 0.0
     calls: float = 100_000
     backoff: Backoff = FAST
+    paces: dict[str, Pace] = field(default_factory=dict)
     sent: list[MeterEvent] = field(default_factory=list)
     under_way: Counter[Lane] = field(default_factory=Counter)
     together: int = 0
@@ -54,13 +58,18 @@ class World:
             ),
             refused=lambda _event, _outcome: None,
             backoff=self.backoff,
-            calls_per_second=self.calls,
+            pace=self.pace,
             window=10,
             wall=SteadyClock(lambda: int(self.wall * SECOND), lambda: int(self.passed * SECOND)),
         )
         self.sender = Sender(self.book.ledger, delivery)
 
-    async def _send(self, event: MeterEvent) -> Outcome:
+    def pace(self, account: str) -> Pace:
+        """The pace of an account."""
+        return self.paces.setdefault(account, Pace(Limits.exactly(self.calls)))
+
+    async def _send(self, batch: Batch) -> Outcome:
+        (event,) = batch.events
         self.under_way[event.lane] += 1
         self.together = max(self.together, self.under_way[event.lane])
         await asyncio.sleep(0)
@@ -215,7 +224,7 @@ async def test_a_clock_that_was_set_back_does_not_make_an_event_younger(tmp_path
 
 async def test_a_refusal_before_processing_is_retried_after_any_time(tmp_path: Path) -> None:
     """What was certainly not processed is sent weeks later, too."""
-    answers: list[Outcome] = [Retry("limited", too_fast=True), Halted("key", "look"), Accepted()]
+    answers: list[Outcome] = [Retry("limited", too_fast=TooFast.UNSAID), Halted("key", "look"), Accepted()]
     async with book(tmp_path) as open_book:
         await open_book.list_customers({"acme": "cus_1"})
         await open_book.commit(batch(record(at=NOON)), NOON)
@@ -293,8 +302,7 @@ async def test_a_slowed_account_leaves_places_to_others(tmp_path: Path) -> None:
         await _customers(open_book, "acct_2", 50)
         await open_book.commit(batch(*_usage(100), *_usage(50, "acct_2")), NOON)
         world = World(open_book, calls=1.0)
-        world.sender._attempts._paces["acct_2"] = world.sender._attempts.pace("unlimited")
-        world.sender._attempts._paces["acct_2"]._full = world.sender._attempts._paces["acct_2"]._rate = 100_000.0
+        world.paces["acct_2"] = Pace(Limits.exactly(100_000))
         async with world.running():
             await world.until(lambda: sum(bool(e.account) for e in world.sent) == 50)
         assert sum(not e.account for e in world.sent) < 50
@@ -308,8 +316,7 @@ async def test_a_slowed_account_does_not_keep_usage_of_others_from_being_frozen(
         await _customers(open_book, "acct_2", 50)
         await open_book.commit(batch(*_usage(300)), NOON)
         world = World(open_book, calls=1.0)
-        world.sender._attempts._paces["acct_2"] = world.sender._attempts.pace("unlimited")
-        world.sender._attempts._paces["acct_2"]._full = world.sender._attempts._paces["acct_2"]._rate = 100_000.0
+        world.paces["acct_2"] = Pace(Limits.exactly(100_000))
         async with world.running():
             await world.until(lambda: len(world.sent) >= 1)
             await open_book.commit(batch(*_usage(50, "acct_2")), NOON)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from otel_usageflow.delivery.pace import SEARCH
 from otel_usageflow.exporters.stripe_meter.access import Access, PlatformAccess
-from otel_usageflow.exporters.stripe_meter.answers import too_fast
+from otel_usageflow.exporters.stripe_meter.answers import is_no_access, too_fast
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.customer_pages import (
     PAGE,
@@ -60,6 +60,13 @@ class Look(NamedTuple):
     """Stripe's message, empty where it was let through."""
     date: str
     """The header `Date`: Stripe's time; empty where it is missing."""
+    error: stripe.StripeError | None = None
+    """What it was, where it was not let through."""
+
+    @property
+    def is_no_access(self) -> bool:
+        """Whether the key has nothing to do with the account, rather than lacking a permission there."""
+        return self.error is not None and is_no_access(self.error)
 
 
 class StripeApi:
@@ -242,7 +249,7 @@ class StripeApi:
             raise
         except stripe.StripeError as error:
             said = str(error.user_message or error)
-            return Look(error.http_status or 0, said, str((error.headers or {}).get("Date") or ""))
+            return Look(error.http_status or 0, said, str((error.headers or {}).get("Date") or ""), error)
 
     async def customers(self, account: str, after: str = "", until: int = 0) -> CustomerPage:
         """A page of customers, newest first: older than one, or made until a moment (unix seconds), or all."""

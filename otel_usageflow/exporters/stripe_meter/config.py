@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from otel_usageflow.config.types import ConfigModel, Duration, Secret
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.exporters.stripe_meter.connect_config import ConnectConfig
+from otel_usageflow.exporters.stripe_meter.webhook_config import WebhookConfig
 
 
 def _usable_key(key: SecretStr) -> SecretStr:
@@ -143,6 +144,9 @@ class StripeMeterConfig(ConfigModel):
     account: str | None = Field(default=None, description="The connected account for every call.", min_length=1)
     connect: ConnectConfig | None = Field(
         default=None, description="Connecting other companies' Stripe accounts with OAuth; see docs/connect.md."
+    )
+    webhook: WebhookConfig | None = Field(
+        default=None, description="Hearing of changed customers and late reports at once; see docs/customers.md."
     )
     endpoints: Endpoints = Endpoints()
     api: Literal["v1", "v2_stream"] = Field(

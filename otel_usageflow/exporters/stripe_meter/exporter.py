@@ -20,12 +20,14 @@ from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.background import Background, Surroundings
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.connect_service import Connecting, access_of
+from otel_usageflow.exporters.stripe_meter.directory_measurements import deliveries, directories
 from otel_usageflow.exporters.stripe_meter.limits import Paces
 from otel_usageflow.exporters.stripe_meter.measurements import attempts, calls, doubts, reconciliation, traces
 from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.exporters.stripe_meter.session import Sessions
 from otel_usageflow.exporters.stripe_meter.stream import MOST, Stream
+from otel_usageflow.exporters.stripe_meter.webhook import OUTCOMES, Listeners, Webhook
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.former import filed, former
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
@@ -64,6 +66,12 @@ class StripeMeterExporter:
             if config.connect is None
             else Connecting(config, config.connect, context, self._ledger.connections, f"{context.id} {config.mode}")
         )
+        self._webhook: Webhook | None = None
+        if config.webhook is not None:
+            ended = None if self.connecting is None else self.connecting.deauthorized
+            listeners = Listeners(self._accounts, self._reported, ended)
+            self._webhook = Webhook(config.webhook, context.id, config.mode == "live", listeners)
+            self._webhook_admin = context.extensions[config.webhook.admin]
         self._sender = Sender(
             self._ledger,
             Delivery(
@@ -136,7 +144,17 @@ class StripeMeterExporter:
         spans = self._sender.traces
         summed = traces(self._id, waiting.requests, spans["late"], spans["unclaimed"] + waiting.given_up)
         sent = calls(self._id, self._sender.calls)
-        return [*attempts(self._id, self._sender.counts), *sent, *unsettled, *compared, *summed]
+        customers = directories(self._id, [account.directory for account in self._accounts.values()])
+        heard = deliveries(self._id, OUTCOMES, self._webhook.counts) if self._webhook is not None else []
+        return [
+            *attempts(self._id, self._sender.counts),
+            *sent,
+            *unsettled,
+            *compared,
+            *summed,
+            *customers,
+            *heard,
+        ]
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as starting:
@@ -174,12 +192,16 @@ class StripeMeterExporter:
         self._background.start()
         if self.connecting is not None:
             self._background.run(self.connecting.follow(), "connections")
+        if self._webhook is not None:
+            self._webhook.mount(self._webhook_admin)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._background is not None
+        if self._webhook is not None:
+            self._webhook.close()
         self._sender.stop()
         try:
             await asyncio.gather(self._sending, return_exceptions=True)
@@ -197,6 +219,10 @@ class StripeMeterExporter:
             self._config.retry_on_failure.backoff,
             self._sender.wake,
         )
+
+    def _reported(self, account: str) -> None:
+        if self._background is not None:
+            self._background.reported(account)
 
     async def _refuse_unfit_meters(self, billed: Sequence[tuple[Account, Sequence[Terms]]]) -> None:
         """Do not begin with a meter that would be fed wrongly; a Stripe that does not answer is no reason not to."""

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 from otel_usageflow.component import Measurement
+from otel_usageflow.delivery.batches import BATCH, SINGLE, Calls
 from otel_usageflow.ledger.reconcile import ComparedState
 
+_WAYS = {"v1": SINGLE, "v2_stream": BATCH}
 OUTCOMES = ("accepted", "duplicate", "retried", "refused", "set_aside")
 """What the sender counts: see docs/metrics.md."""
 
@@ -21,6 +23,28 @@ def attempts(exporter: str, counts: Mapping[str, int]) -> list[Measurement]:
         )
         for outcome in dict.fromkeys((*OUTCOMES, *counts))
     ]
+
+
+def calls(exporter: str, made: Mapping[str, Calls]) -> list[Measurement]:
+    """The calls that carried meter events since the start, and how many they carried; 0 where there was none."""
+    none = Calls()
+    by_api = {api: made.get(way, none) for api, way in _WAYS.items()}
+    return [
+        Measurement(name, "counter", value(of), text, {"exporter": exporter, "api": api})
+        for name, value, text in (
+            ("otel_usageflow_meter_event_calls_total", _calls, "Calls to Stripe that carried meter events."),
+            ("otel_usageflow_meter_event_call_events_total", _events, "Meter events in those calls."),
+        )
+        for api, of in by_api.items()
+    ]
+
+
+def _calls(of: Calls) -> int:
+    return of.calls
+
+
+def _events(of: Calls) -> int:
+    return of.events
 
 
 def doubts(exporter: str, unknown: int, open_reports: int) -> list[Measurement]:

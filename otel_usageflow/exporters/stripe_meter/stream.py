@@ -15,11 +15,13 @@ from pydantic import SecretStr
 from otel_usageflow.delivery.batches import Batch
 from otel_usageflow.exporters.stripe_meter.answers import outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi
+from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.session import Sessions
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
+from otel_usageflow.model.usage import Reason
 
 MOST = 100
 """Events in one call (API reference, `v2/billing/meter-event-stream/create`)."""
@@ -32,21 +34,29 @@ _NOT_OFFERED = ("live mode", "livemode", "sandbox", "test mode", "testmode", "no
 
 
 class Stream:
-    """Sends batches, each with the token of its account's session.
+    """Sends batches, each with the token of its account's session."""
 
-    Args:
-        live: whether the key is one of live mode.
-    """
-
-    def __init__(self, api: StripeApi, sessions: Sessions, *, live: bool) -> None:
+    def __init__(self, api: StripeApi, sessions: Sessions, config: StripeMeterConfig) -> None:
         self._api = api
         self._sessions = sessions
-        self._live = live
+        self._live = config.mode == "live"
+        self._chosen = config.streams
         self._works: set[str] = set()
         """Accounts of which something was taken since the start."""
 
     async def send(self, batch: Batch, meter: Callable[[str], Meter]) -> Outcome:
-        """Make one call; a session that has expired is renewed once, because that call was not processed."""
+        """Make one call, and say what it means for its events.
+
+        Under `api: v1` only those come here of which it is not known what became of them in the stream. If that is
+        not offered any more, they are set aside, and the meter's summaries tell.
+        """
+        outcome = await self._send(batch, meter)
+        if not self._chosen and isinstance(outcome, Halted) and outcome.remedy == NO_STREAM:
+            return Refused(Reason.REJECTED, outcome.why, uncertain=True)
+        return outcome
+
+    async def _send(self, batch: Batch, meter: Callable[[str], Meter]) -> Outcome:
+        """A session that has expired is renewed once, because the call was not processed."""
         events = [wire_event(event, meter(event.event_name)) for event in batch.events]
         for again in (True, False):
             try:
