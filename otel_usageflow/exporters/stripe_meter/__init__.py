@@ -16,6 +16,6 @@ FACTORY = Factory(
     name="stripe_meter",
     config=StripeMeterConfig,
     build=StripeMeterExporter,
-    references=("sending_queue::storage", "connect::admin"),
+    references=("sending_queue::storage", "connect::admin", "webhook::admin"),
     check=_check,
 )

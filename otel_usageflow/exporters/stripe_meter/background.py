@@ -42,6 +42,7 @@ class Background:
         self._api = api
         self._summaries = Summaries(api, ReadPace(of.rhythm.reads_per_second, of.rhythm.reads_per_hour))
         self._releaser = Releaser(of.ledger.releases, of.accounts, terms, of.now, of.rhythm, of.wake_sender)
+        self._reports: dict[str, Reports] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._ended: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
 
@@ -84,11 +85,17 @@ class Background:
         """Begin with one more account: its meters and customers, what Stripe reports late, what is in doubt."""
         of, ledger = self._of, self._of.ledger.doubts
         reports = Reports(self._api, ledger, account.name, account.event_names_by_meter, of.sent, of.now, of.rhythm)
+        self._reports[account.name] = reports
         settler = Settler(ledger, self._summaries, account, of.now, of.rhythm, reports.are_read)
         where = account.name or "own"
         self.run(account.follow(), f"{where} account")
         self.run(reports.follow(), f"{where} reports")
         self.run(settler.follow(), f"{where} doubts")
+
+    def reported(self, account: str) -> None:
+        """A webhook says that Stripe has reported errors of this account's events: read them."""
+        if (reports := self._reports.get(account)) is not None:
+            reports.read_soon()
 
     def expect(self, terms: Sequence[Terms]) -> None:
         """These are what the policies bill now."""

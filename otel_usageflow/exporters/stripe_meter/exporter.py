@@ -173,6 +173,8 @@ class StripeMeterExporter:
             self._ledger.recognise(former(self._terms, places, self._now()))
             billed = dict(_by_account(self._terms))
             await self._refuse_unfit_meters([(one, billed.get(name, [])) for name, one in self._accounts.items()])
+            if self._webhook is not None:
+                self._webhook.mount(self._webhook_admin)
             self._stack = starting.pop_all()  # nothing failed: it is closed when the exporter is left
         self._background = Background(
             Surroundings(
@@ -192,8 +194,6 @@ class StripeMeterExporter:
         self._background.start()
         if self.connecting is not None:
             self._background.run(self.connecting.follow(), "connections")
-        if self._webhook is not None:
-            self._webhook.mount(self._webhook_admin)
         return self
 
     async def __aexit__(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
-from otel_usageflow.exporters.stripe_meter.api import PAGE, Grouping, Summary
+from otel_usageflow.exporters.stripe_meter.api import Grouping, Summary
+from otel_usageflow.exporters.stripe_meter.customer_pages import PAGE
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.summaries import Summaries
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure

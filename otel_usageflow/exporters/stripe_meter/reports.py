@@ -71,6 +71,10 @@ class Reports:
             return True
         return self._read_at is not None and self._now() - self._read_at <= 2 * self._rhythm.reports_idle
 
+    def read_soon(self) -> None:
+        """There is something to read: a webhook says so."""
+        self._next_read = min(self._next_read, self._now())
+
     async def follow(self) -> None:
         """Read and apply reports until cancelled."""
         while True:

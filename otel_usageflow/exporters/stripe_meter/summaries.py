@@ -8,7 +8,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from otel_usageflow.exporters.stripe_meter.api import PAGE, Grouping, StripeApi, Summary
+from otel_usageflow.exporters.stripe_meter.api import Grouping, StripeApi, Summary
+from otel_usageflow.exporters.stripe_meter.customer_pages import PAGE
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM
 
 READS_PER_SECOND = RHYTHM.reads_per_second
