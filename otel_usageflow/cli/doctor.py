@@ -69,10 +69,12 @@ def _findings(config: "Config") -> "list[Finding]":
     found = [Finding(Level.WARNING, problem.path, problem.message) for problem in config.warnings]
     found.append(Finding(Level.OK, "configuration", "is valid"))
     for outlet in outlets(config):
-        found.extend(asyncio.run(doctor_stripe.examine(outlet, now)))
         storage = config.extensions[outlet.config.sending_queue.storage].config
-        if isinstance(storage, SqliteStorageConfig):
-            found.extend(doctor_ledger.examine(outlet, storage.directory, now))
+        directory = storage.directory if isinstance(storage, SqliteStorageConfig) else None
+        known = doctor_ledger.known_meters(outlet, directory) if directory is not None else frozenset()
+        found.extend(asyncio.run(doctor_stripe.examine(outlet, known, now)))
+        if directory is not None:
+            found.extend(doctor_ledger.examine(outlet, directory, now))
     found.extend(asyncio.run(doctor_service.examine(config)))
     return found
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.finding import Finding, Level
+from otel_usageflow.cli.moments import written as time_of
 from otel_usageflow.cli.output import shown
 from otel_usageflow.errors import StorageError
+from otel_usageflow.extensions.sqlite_storage.connect.desk import ConnectionDesk
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER
+from otel_usageflow.extensions.sqlite_storage.flow.identity import known_in
 from otel_usageflow.extensions.sqlite_storage.quarantine.desk import Quarantine
 from otel_usageflow.extensions.sqlite_storage.reading.condition import Condition, condition
 from otel_usageflow.ledger.charge import DAY, STRIPE_PAST
@@ -39,6 +42,8 @@ def examine(outlet: "Outlet", directory: Path, now: float) -> list[Finding]:
     try:
         state = condition(directory, f"{outlet.exporter} {outlet.config.mode}", now - LATELY)
         groups = Quarantine(directory).groups(Filters())
+        findings.extend(_other_mode(outlet, directory, where, now))
+        findings.extend(_connections(outlet, directory))
     except StorageError as error:
         return [*findings, Finding(Level.PROBLEM, where, str(error), "see docs/operations.md, a damaged ledger")]
     findings.append(Finding(Level.OK, where, f"can be read, {state.size / 1024**2:.1f} MiB"))
@@ -47,6 +52,36 @@ def examine(outlet: "Outlet", directory: Path, now: float) -> list[Finding]:
     findings.extend(_quarantine(groups, now))
     findings.extend(_policies(state, outlet, groups, now))
     return findings
+
+
+def known_meters(outlet: "Outlet", directory: Path) -> frozenset[str]:
+    """The meters by which the ledger knows the key's own account; none where it cannot be read."""
+    try:
+        return known_in(directory, f"{outlet.exporter} {outlet.config.mode}", "")
+    except StorageError:
+        return frozenset()
+
+
+def _other_mode(outlet: "Outlet", directory: Path, where: str, now: float) -> Iterator[Finding]:
+    """Usage that came while a key of the other mode was configured is not sent with this one."""
+    mode = "live" if outlet.config.mode == "test" else "test"
+    other = condition(directory, f"{outlet.exporter} {mode}", now - LATELY)
+    if other.oldest_unsent is not None:
+        text = f"it holds {mode} usage that waits to be sent, and the key is one of {outlet.config.mode} mode"
+        level = Level.PROBLEM if mode == "live" else Level.NOTE
+        yield Finding(level, where, text, f"put back a {mode} key to send it; each mode has a book of its own")
+
+
+def _connections(outlet: "Outlet", directory: Path) -> Iterator[Finding]:
+    connections, unsent = ConnectionDesk(directory, f"{outlet.exporter} {outlet.config.mode}").all()
+    for account, one in sorted(connections.items()):
+        where = f"exporters::{outlet.exporter}, account {account}"
+        if one.usable:
+            yield Finding(Level.OK, where, f"connected since {time_of(one.connected_at)} ({one.kind})")
+        elif unsent.get(account) or account in outlet.accounts:
+            text = f"{one.state}; {unsent.get(account, 0)} meter events wait for it"
+            remedy = "connect it again with `otel-usageflow connect url`, or take it out of the policies"
+            yield Finding(Level.PROBLEM, where, text, remedy)
 
 
 def _room(directory: Path, where: str) -> Iterator[Finding]:
@@ -62,7 +97,12 @@ def _sending(state: Condition, where: str, now: float) -> Iterator[Finding]:
     waits = 0.0 if state.oldest_unsent is None else now - state.oldest_unsent
     if waits >= _GRACE:
         text = f"the oldest unsent usage ended {waits / 3600:.1f} h ago; invoices are final an hour after a period"
-        yield Finding(Level.PROBLEM, where, text, "is the service running, and does Stripe answer it? See its log")
+        yield Finding(
+            Level.PROBLEM,
+            where,
+            text,
+            "is the service running, and does Stripe answer it? Mend other problems first; then see its log",
+        )
     else:
         yield Finding(Level.OK, where, "nothing has waited for an hour to be sent")
     if state.unknown:

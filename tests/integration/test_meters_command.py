@@ -208,5 +208,5 @@ async def test_stripe_that_cannot_be_read_is_no_verdict(tmp_path: Path, capsys: 
         values["exporters"]["stripe_meter"]["api_key"] = "sk_test_rolled"
         path.write_text(yaml.safe_dump(values))
         status, _, err = await run(capsys, path, "check")
-        assert (status, "api_key: it is wrong, rolled or revoked" in err) == (2, True)
+        assert (status, "api_key is wrong, rolled or revoked" in err) == (2, True)
         assert "sk_test_rolled" not in err

@@ -29,6 +29,19 @@ _CODES: dict[str, Reason] = {
 _NOT_STRIPE = "check exporters::stripe_meter::endpoints: this is not Stripe's API"
 _NOT_YET = ("in future", "in the future")
 
+WRONG_KEY = (
+    "exporters::stripe_meter::api_key is wrong, rolled or revoked: put the key that is valid now where the "
+    "configuration takes it from, and restart; usage is taken and waits, nothing is lost"
+)
+NO_PERMISSION = (
+    "give the key the permission that the message names, in the Dashboard (Developers > API keys); no restart is "
+    "needed, usage waits. docs/stripe.md lists what is needed"
+)
+NO_ACCESS = (
+    "the account is gone, has ended the connection, or is connected to another platform: have it connected again, or "
+    "take it out of the policies; its usage is kept. `otel-usageflow connect list` shows what is known of it"
+)
+
 
 def outcome_of(error: BaseException) -> Outcome:
     """What became of a meter event when sending it raised this."""
@@ -132,14 +145,12 @@ def _refusal(error: stripe.StripeError, status: int, why: str, *, retry: bool, r
     reason = _CODES.get(code) or next((reason for text, reason in _TEXTS if text in message), None)
     if reason is not None and status in (400, 404):
         return Refused(reason, why, code, _request_id(error))
+    if is_no_access(error):
+        return Halted(why, NO_ACCESS)
     if status == 401:
-        return Halted(why, "check exporters::stripe_meter::api_key: it is wrong, rolled or revoked")
+        return Halted(why, WRONG_KEY)
     if status == 403:
-        return Halted(
-            why,
-            "give the key the permission that the message names, and access to the account; "
-            "see the README for the permissions that are needed",
-        )
+        return Halted(why, NO_PERMISSION)
     if status in (404, 405) or status < 400:
         return Halted(why, _NOT_STRIPE)
     if isinstance(error, stripe.IdempotencyError):
@@ -147,6 +158,11 @@ def _refusal(error: stripe.StripeError, status: int, why: str, *, retry: bool, r
     if status == 402 or any(text in message for text in _NOT_YET):
         return Retry(why, new_key=replayed)
     return Refused(Reason.REJECTED, why, code, _request_id(error))
+
+
+def is_no_access(error: BaseException) -> bool:
+    """Whether the key has no access to the connected account (docs.stripe.com/error-codes, `account_invalid`)."""
+    return isinstance(error, stripe.StripeError) and _code(error) == "account_invalid"
 
 
 def _is_stripes(error: stripe.StripeError) -> bool:
