@@ -17,6 +17,7 @@ from stripe_openapi import problems
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.stream import wire_event
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.testing.stripe import Fault, ManualClock, RateLimits, Settings, StripeDouble
 
@@ -73,6 +74,9 @@ async def every_call(api: StripeApi, double: StripeDouble) -> set[str]:
     await api.create_meter_event(event(customer, "rejected"), METER)
     await api.create_meter_event(event(customer), METER)
     await api.cancel_meter_event("", "api_request", "id-1", "key-1")
+    session = await api.create_session("")
+    streamed = [wire_event(event(customer, name), METER) for name in ("streamed-1", "streamed-2")]
+    await api.stream_events(session.token, streamed, "key-2")
     meter = (await api.meters(""))[0]
     await api.create_meter("", "new")
     for grouping, start in ((None, NOW // 60 * 60), ("hour", NOW // 3_600 * 3_600), ("day", NOW // 86_400 * 86_400)):
@@ -96,6 +100,8 @@ async def every_call(api: StripeApi, double: StripeDouble) -> set[str]:
     return {
         "create_meter_event",
         "cancel_meter_event",
+        "create_session",
+        "stream_events",
         "meters",
         "create_meter",
         "summaries",

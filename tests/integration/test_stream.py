@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from billing import CHAT, billing, record, total
@@ -19,7 +20,7 @@ from otel_usageflow.testing.stripe import Fault, StripeDouble
 STREAM = "/v2/billing/meter_event_stream"
 SESSION = "/v2/billing/meter_event_session"
 V1 = "/v1/billing/meter_events"
-ON = {"api": "v2_stream"}
+ON: dict[str, Any] = {"api": "v2_stream"}
 
 
 def batches(directory: Path) -> list[list[int]]:

@@ -39,7 +39,7 @@ CALLS: dict[str, Callable[[StripeApi], Awaitable[Any]]] = {
     "search_customers": lambda api: api.search_customers("", "account_id", "acme"),
     "summaries": lambda api: _all(api.summaries("", "mtr_1", "cus_1", 0, 86_400, "day")),
 }
-WITHOUT_V2 = {"error_report", "error_reports"}
+WITHOUT_V2 = {"create_session", "error_report", "error_reports", "stream_events"}
 
 
 @asynccontextmanager
