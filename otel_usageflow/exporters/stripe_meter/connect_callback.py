@@ -133,10 +133,10 @@ class Callback:
             await self._conclude(link, Outcome.UNKNOWN, "Stripe's answer to the exchange did not arrive")
             return pages.unknown()
         reached("connect: exchanged")
-        if unfit := _unfit(granted, desk):
-            _log.error("connect_refused", book=desk.book, account=granted.account, why=unfit, remedy=_NEW_LINK)
-            await self._conclude(link, Outcome.REFUSED, unfit)
-            return pages.refused(f"{granted.account}: {unfit}.")
+        if why := unfit(granted, desk.mode, desk.kind):
+            _log.error("connect_refused", book=desk.book, account=granted.account, why=why, remedy=_NEW_LINK)
+            await self._conclude(link, Outcome.REFUSED, why)
+            return pages.refused(f"{granted.account}: {why}.")
         if not await self._store(link, granted):
             return pages.unknown()
         if link.account and link.account != granted.account:
@@ -192,17 +192,17 @@ async def _until_written(change: Callable[[], Awaitable[None]]) -> bool:
             return True
 
 
-def _unfit(granted: Granted, desk: Desk) -> str | None:
-    """Why what was granted cannot be used, or None."""
-    if granted.livemode != (desk.mode == "live"):
+def unfit(granted: Granted, mode: str, kind: str) -> str:
+    """Why what was granted cannot be used by an exporter of this mode and kind; empty if it can."""
+    if granted.livemode != (mode == "live"):
         got = "live" if granted.livemode else "test"
-        return f"it was connected in {got} mode, and this service works in {desk.mode} mode"
-    needed = APP_SCOPE if desk.kind == "app" else "read_write"
+        return f"it was connected in {got} mode, and this service works in {mode} mode"
+    needed = APP_SCOPE if kind == "app" else "read_write"
     if granted.scope != needed:
         return f"it was connected with the scope {_clean(granted.scope) or 'none'}, and {needed} is needed"
-    if desk.kind == "app" and not granted.tokens.refresh:
+    if kind == "app" and not granted.tokens.refresh:
         return "no refresh token came with it"
-    return None
+    return ""
 
 
 _WHY = {
