@@ -1,8 +1,8 @@
 """What came with an ingest token stays in the token's account, whatever its policy says later. Pure.
 
 A policy without an account bills spans of many companies, each in its own account. So whether it has billed elsewhere
-before, or bills elsewhere now, is asked for each company by itself: usage of one is never moved to another account, and
-never stands for a request of another.
+before, or bills elsewhere now, is asked for each company by itself: usage of one never moves to another account, and
+is never taken for a request of another.
 """
 
 from collections.abc import Collection, Iterable

@@ -18,6 +18,7 @@ from otel_usageflow.exporters.stripe_meter.account import Account
 from otel_usageflow.exporters.stripe_meter.answers import explained, outcome_of
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.background import Background, Surroundings
+from otel_usageflow.exporters.stripe_meter.companies import Companies
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.connect_service import Connecting, access_of
 from otel_usageflow.exporters.stripe_meter.directory_measurements import deliveries, directories
@@ -29,7 +30,7 @@ from otel_usageflow.exporters.stripe_meter.session import Sessions
 from otel_usageflow.exporters.stripe_meter.stream import MOST, Stream
 from otel_usageflow.exporters.stripe_meter.webhook import OUTCOMES, Listeners, Webhook
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
-from otel_usageflow.ledger.former import filed, former
+from otel_usageflow.ledger.former import filed
 from otel_usageflow.ledger.freeze import Formula, FreezeRules, Lane
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.meter_event import MeterEvent
@@ -53,9 +54,14 @@ class StripeMeterExporter:
         self._id = context.id
         self._now = context.clock
         storage: Storage = context.extensions[config.sending_queue.storage]
-        self._ledger = storage.ledger(f"{context.id} {config.mode}", config.aggregation.length)
+        book = f"{context.id} {config.mode}"
+        self._ledger = storage.ledger(book, config.aggregation.length)
+        self._extensions = context.extensions
         self._terms = tuple(_in_account(terms, config.account) for terms in context.terms)
         self._accounts: dict[str, Account] = {}
+        self._companies = Companies(
+            book, config.account, self._accounts.__contains__, self._follow, self._ledger.recognise
+        )
         self._api: StripeApi | None = None
         self._stream: Stream | None = None
         self._stack = AsyncExitStack()
@@ -64,7 +70,7 @@ class StripeMeterExporter:
         self.connecting = (
             None
             if config.connect is None
-            else Connecting(config, config.connect, context, self._ledger.connections, f"{context.id} {config.mode}")
+            else Connecting(config, config.connect, context, self._ledger.connections, book)
         )
         self._webhook: Webhook | None = None
         if config.webhook is not None:
@@ -88,6 +94,8 @@ class StripeMeterExporter:
 
     async def export(self, batch: UsageBatch) -> None:
         """Return once the usage is in the ledger, on the disk."""
+        if batch.caller is not None:
+            self._companies.admit(batch.caller)
         if not (batch.records or batch.unflagged or batch.trace_requests or batch.trace_spans):
             return
         if self._config.account is not None:
@@ -118,12 +126,14 @@ class StripeMeterExporter:
         def apply() -> None:
             assert self._background is not None
             self._terms = terms
-            self._ledger.recognise(former(terms, known, self._now()))
+            self._companies.expect(terms, known, self._now())
+            for name in self._companies.apart & self._accounts.keys():
+                self._accounts[name].expect(self._companies.terms_in(name))
             for name, of in _by_account(terms):
-                if name in new:
+                if name not in self._accounts:
                     self._accounts[name] = new[name]
                     self._background.follow(new[name])
-                else:
+                elif name not in self._companies.apart:
                     self._accounts[name].expect(of)
             self._background.expect(terms)
 
@@ -164,13 +174,16 @@ class StripeMeterExporter:
             self._api = await starting.enter_async_context(connect(self._config, self._paces, access))
             self._stream = Stream(self._api, Sessions(self._api.create_session), self._config)
             # Usage of a policy that is gone, or of a field that was renamed, still has to be billed.
-            for name, of in _by_account((*self._terms, *await self._ledger.unfinished())):
+            unfinished = await self._ledger.unfinished()
+            places = await self._ledger.places({one.policy for one in self._terms})
+            self._companies.begin(await self._ledger.token_accounts(), self._terms, places, self._now())
+            apart = {one.account for one in places} & self._companies.apart
+            theirs = [one for name in apart for one in self._companies.terms_in(name)]
+            for name, of in _by_account((*self._terms, *unfinished, *theirs)):
                 self._accounts[name] = self._account(self._api, name, of)
             if not self._accounts:
                 name = self._config.account or ""
                 self._accounts[name] = self._account(self._api, name, ())
-            places = await self._ledger.places({one.policy for one in self._terms})
-            self._ledger.recognise(former(self._terms, places, self._now()))
             billed = dict(_by_account(self._terms))
             await self._refuse_unfit_meters([(one, billed.get(name, [])) for name, one in self._accounts.items()])
             if self._webhook is not None:
@@ -192,6 +205,7 @@ class StripeMeterExporter:
         )
         self._sending = self._background.run(self._sender.run(), "sender")
         self._background.start()
+        self._companies.follow_tokens(self._extensions)
         if self.connecting is not None:
             self._background.run(self.connecting.follow(), "connections")
         return self
@@ -202,12 +216,20 @@ class StripeMeterExporter:
         assert self._background is not None
         if self._webhook is not None:
             self._webhook.close()
+        self._companies.stop()
         self._sender.stop()
         try:
             await asyncio.gather(self._sending, return_exceptions=True)
             await self._background.stop()
         finally:
             await self._stack.aclose()
+
+    def _follow(self, name: str, terms: Sequence[Terms]) -> None:
+        """Begin with an account that came while the service runs; what has to be read is read in the background."""
+        assert self._api is not None
+        assert self._background is not None
+        self._accounts[name] = self._account(self._api, name, terms)
+        self._background.follow(self._accounts[name])
 
     def _account(self, api: StripeApi, name: str, terms: Sequence[Terms]) -> Account:
         return Account(
@@ -247,7 +269,10 @@ class StripeMeterExporter:
 
     async def _send(self, batch: Batch) -> Outcome:
         assert self._api is not None  # entered before anything is sent
-        account = self._accounts[batch.account]
+        account = self._accounts.get(batch.account)
+        if account is None:  # everything of it was frozen, in an earlier life
+            self._follow(batch.account, ())
+            return Retry("its meters were not read yet", everyone=True)
         if self.connecting is not None and (obstacle := self.connecting.obstacle(batch.account)) is not None:
             return obstacle
         if not account.meters_known:
