@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from otel_usageflow.testing.stripe.allocation import Allocation
 from otel_usageflow.testing.stripe.book import Book, MeterEvent
 from otel_usageflow.testing.stripe.clock import Clock
+from otel_usageflow.testing.stripe.connections import Connections
 from otel_usageflow.testing.stripe.customers import Customers
 from otel_usageflow.testing.stripe.error_reports import Reports
 from otel_usageflow.testing.stripe.event_log import EventLog
@@ -49,6 +50,7 @@ class Shared:
     rejected: list[Rejected]
     violations: list[Violation]
     sessions: Sessions
+    connections: Connections
     publish: Callable[[Notice], None]
     monotonic: Callable[[], float] = time.monotonic
 
@@ -59,7 +61,7 @@ class Account:
     def __init__(self, shared: Shared, name: str | None, livemode: bool) -> None:
         self.name, self.livemode = name, livemode
         self._violations = shared.violations
-        self.sessions = shared.sessions
+        self.sessions, self.connections = shared.sessions, shared.connections
         clock, settings = shared.clock, shared.settings
         self.log = EventLog(clock, settings, name, livemode, shared.publish)
         self.meters = Meters(clock, self.log, livemode)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 from otel_usageflow.testing.stripe import stream
 from otel_usageflow.testing.stripe.account import Account, Shared
-from otel_usageflow.testing.stripe.connections import Connection, Connections
+from otel_usageflow.testing.stripe.connections import Connection
 from otel_usageflow.testing.stripe.failures import (
     StripeFailure,
     as_v2,
@@ -15,6 +15,7 @@ from otel_usageflow.testing.stripe.failures import (
     no_version,
     rate_limited,
     server_error,
+    session_expired,
     unavailable,
     unknown_path,
 )
@@ -52,10 +53,11 @@ class Api:
         changed: Callable[[], None],
     ) -> None:
         self.shared, self.faults = shared, Faults()
-        self.connections = Connections(shared.settings, self._tell)
+        self.connections = shared.connections
+        self.connections.watchers.append(self._tell)
         self.oauth = OAuth(shared.clock, self.connections, client_ids)
-        self._keyring = Keyring(keys, permissions, self.connections, self.oauth)
-        self.keys = self._keyring.keys
+        self.keyring = Keyring(keys, permissions, self.connections, self.oauth)
+        self.keys = self.keyring.keys
         """Those that are known by now; a test may add some, and take some away."""
         self.pages = OAuthPages(self.oauth, shared.settings, self.keys, changed)
         self.accounts: dict[AccountKey, Account] = {}
@@ -108,7 +110,7 @@ class Api:
         if found is None:
             raise unknown_path(request.method, request.path)
         endpoint, target = found
-        account.limiter.admit(endpoint.limit)
+        account.limiter.admit(endpoint.limit, id(endpoint))
         if request.method == "GET":
             account.allocation.spend()
             account.reads[request.path.replace(f"/{target}", "/*", 1) if target else request.path] += 1
@@ -162,8 +164,11 @@ class Api:
             key = key_of(request.headers)
             if not key:
                 raise no_key()
-            return self.shared.sessions.account_of(key)
-        return self.account(*self._keyring.authenticate(request))
+            account = self.shared.sessions.account_of(key)
+            if account.name is not None and not self.connections.lets_in(account.name, account.livemode):
+                raise session_expired()  # what Stripe says is documented nowhere
+            return account
+        return self.account(*self.keyring.authenticate(request))
 
     def _tell(self, connection: Connection, *, begun: bool) -> None:
         """A connection has begun or ended: the platform hears of it, and tokens are worth nothing any more."""

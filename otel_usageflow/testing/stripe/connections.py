@@ -40,12 +40,12 @@ class Connections:
 
     As long as there never was one, any account is let through, so that tests of other things need not connect any.
 
-    Args:
-        tell: told about every connection that begins or ends.
+    `watchers` are told about every connection that begins or ends.
     """
 
-    def __init__(self, settings: Settings, tell: "Tell") -> None:
-        self._settings, self._tell = settings, tell
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.watchers: list[Tell] = []
         self._all: dict[tuple[str, str], Connection] = {}
         self._ever = False
 
@@ -65,8 +65,8 @@ class Connections:
         key = (connection.account, connection.client_id)
         new = key not in self._all
         self._all[key] = connection
-        if new:
-            self._tell(connection, begun=True)
+        for watcher in self.watchers if new else ():
+            watcher(connection, begun=True)
 
     def find(self, account: str, livemode: bool) -> Connection | None:
         """The connection that reaches furthest for this account and mode."""
@@ -80,7 +80,12 @@ class Connections:
     def end(self, connection: Connection) -> None:
         """Show the platform out."""
         if self._all.pop((connection.account, connection.client_id), None) is not None:
-            self._tell(connection, begun=False)
+            for watcher in self.watchers:
+                watcher(connection, begun=False)
+
+    def lets_in(self, account: str, livemode: bool) -> bool:
+        """Whether the platform may act for an account in a mode."""
+        return not self.strict or self.find(account, livemode) is not None
 
     def admit(self, key: str, account: str, method: str, livemode: bool) -> None:
         """Let a call for an account through.

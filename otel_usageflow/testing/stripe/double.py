@@ -15,6 +15,7 @@ from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.call_log import CallLog
 from otel_usageflow.testing.stripe.certificates import Certificate
 from otel_usageflow.testing.stripe.clock import Clock
+from otel_usageflow.testing.stripe.connections import Connections
 from otel_usageflow.testing.stripe.control import Control
 from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Call
@@ -81,6 +82,7 @@ class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteeri
             self.rejected,
             self.violations,
             self.sessions,
+            Connections(self.settings),
             self._publish,
             monotonic,
         )

@@ -70,6 +70,11 @@ def invalid_key(shown: str) -> StripeFailure:
     return StripeFailure(401, f"Invalid API Key provided: {shown[:8]}***")
 
 
+def key_expired(key: str) -> StripeFailure:
+    """401: a key that has been rolled, or a token after its hour."""
+    return StripeFailure(401, f"Expired API Key provided: {key[:8]}***{key[-4:]}", code="api_key_expired")
+
+
 def no_key() -> StripeFailure:
     """401: no key at all."""
     return StripeFailure(401, "You did not provide an API key. Send it as `Authorization: Bearer KEY`.")

@@ -4,14 +4,12 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 
+from otel_usageflow.testing.stripe.connected_accounts import OWN_ACCOUNT
 from otel_usageflow.testing.stripe.connections import Connections, no_access
-from otel_usageflow.testing.stripe.failures import invalid_key, no_key
+from otel_usageflow.testing.stripe.failures import invalid_key, key_expired, no_key
 from otel_usageflow.testing.stripe.message import Request
 from otel_usageflow.testing.stripe.oauth import OAuth
 from otel_usageflow.testing.stripe.permissions import Permissions
-
-OWN_ACCOUNT = "acct_double"
-"""The platform's own, which may be named as well as left out."""
 
 
 class Keyring:
@@ -24,7 +22,16 @@ class Keyring:
 
     def __init__(self, keys: Iterable[str], permissions: Permissions, connections: Connections, oauth: OAuth) -> None:
         self.keys = set(keys)
+        self.expired: set[str] = set()
+        """Keys that were known once and have been rolled."""
         self._permissions, self._connections, self._oauth = permissions, connections, oauth
+
+    def roll(self, old: str, new: str) -> None:
+        """Replace a key by another that may do the same."""
+        self._permissions.move(old, new)
+        self.keys.discard(old)
+        self.keys.add(new)
+        self.expired.add(old)
 
     def authenticate(self, request: Request) -> tuple[str | None, bool]:
         """Account and mode of a call; the platform's own account is None.
@@ -41,7 +48,11 @@ class Keyring:
             if name not in (None, token.account):
                 raise no_access(key, name or "")
             self._connections.admit(key, token.account, request.method, token.livemode)
+            if token.app:
+                self._permissions.admit_app(token.client_id, request.method, request.path, token.account)
             return token.account, token.livemode
+        if key in self.expired:
+            raise key_expired(key)
         if key not in self.keys:
             raise invalid_key(key)
         livemode = "_live_" in key

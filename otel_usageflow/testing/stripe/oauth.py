@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from otel_usageflow.testing.stripe.clock import Clock
 from otel_usageflow.testing.stripe.connections import Connection, Connections, Scope
-from otel_usageflow.testing.stripe.failures import StripeFailure, invalid
+from otel_usageflow.testing.stripe.failures import StripeFailure, invalid, key_expired
 from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.oauth_codes import (
     HOUR,
@@ -198,7 +198,7 @@ class OAuth:
             message = "The API key provided by your Connect platform has expired."
             raise StripeFailure(401, message, code="platform_api_key_expired")
         if self._clock.now() >= token.expires:
-            raise StripeFailure(401, f"Expired API Key provided: {key[:8]}***{key[-4:]}", code="api_key_expired")
+            raise key_expired(key)
         return token
 
     def _for_code(self, value: str, livemode: bool, app: bool) -> JsonObject:

@@ -9,6 +9,7 @@ from typing import Any
 
 from otel_usageflow.testing.stripe import (
     adjustments,
+    connected_accounts,
     core_events,
     customers,
     event_log,
@@ -20,6 +21,7 @@ from otel_usageflow.testing.stripe import (
     summaries,
 )
 from otel_usageflow.testing.stripe.account import Account, LockKey
+from otel_usageflow.testing.stripe.keyring import key_of
 from otel_usageflow.testing.stripe.message import Body, Request
 from otel_usageflow.testing.stripe.params import Param
 from otel_usageflow.testing.stripe.rate_limit import Limit
@@ -54,6 +56,11 @@ def _create_meter_event(job: Job) -> Body:
     return meter_events.create(job.account.intake, job.values, key)
 
 
+def _stream(job: Job) -> Body:
+    job.account.limiter.admit_events(len(job.values["events"]))
+    return stream.create(job.account.intake, job.values, job.request.headers.get(IDEMPOTENCY_KEY))
+
+
 ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("POST", "/v1/billing/meter_events"): Endpoint(
         meter_events.CREATE,
@@ -66,7 +73,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ),
     ("POST", stream.PATH): Endpoint(
         stream.CREATE,
-        lambda job: stream.create(job.account.intake, job.values, job.request.headers.get(IDEMPOTENCY_KEY)),
+        _stream,
         Limit.STREAM,
     ),
     ("POST", "/v1/billing/meter_event_adjustments"): Endpoint(
@@ -104,6 +111,21 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("DELETE", "/v1/customers/*"): Endpoint(
         customers.DELETE, lambda job: job.account.customers.delete(job.target, job.values)
     ),
+    ("GET", "/v1/account"): Endpoint(
+        connected_accounts.RETRIEVE, lambda job: connected_accounts.own(job.account.name)
+    ),
+    ("GET", "/v1/accounts"): Endpoint(
+        connected_accounts.LIST,
+        lambda job: connected_accounts.list_accounts(
+            job.account.connections, job.values, key_of(job.request.headers), job.account.livemode
+        ),
+    ),
+    ("GET", "/v1/accounts/*"): Endpoint(
+        connected_accounts.RETRIEVE,
+        lambda job: connected_accounts.retrieve(
+            job.account.connections, job.target, key_of(job.request.headers), job.account.livemode
+        ),
+    ),
     ("GET", "/v1/events"): Endpoint(event_log.LIST, lambda job: job.account.log.list(job.values)),
     ("GET", "/v1/events/*"): Endpoint(
         event_log.RETRIEVE, lambda job: job.account.log.retrieve(job.target, job.values)
@@ -120,7 +142,7 @@ ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ),
 }
 
-_FIXED = frozenset({"v1", "v2", "core", "billing", "meters", "customers", "events", "search"})
+_FIXED = frozenset({"v1", "v2", "core", "billing", "meters", "customers", "events", "search", "accounts"})
 
 
 def find_endpoint(method: str, path: str) -> tuple[Endpoint, str] | None:

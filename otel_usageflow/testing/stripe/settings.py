@@ -31,6 +31,11 @@ class RateLimits:
     """In addition to basic."""
     all_basic: bool = False
     """Whether meter events and the stream have no bucket of their own."""
+    endpoint: float | None = None
+    """Calls of any one endpoint, in addition to basic, but for meter events and the stream. Stripe documents 25."""
+    stream_events: float | None = None
+    """Events of the stream, in addition to its calls: one page of Stripe's says that 10,000 are calls, another that
+    they are events."""
 
     @classmethod
     def off(cls) -> "RateLimits":

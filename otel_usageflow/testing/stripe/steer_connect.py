@@ -1,4 +1,4 @@
-"""Connected accounts and OAuth, as tests steer them."""
+"""Keys, connected accounts and OAuth, as tests steer them."""
 
 from otel_usageflow.testing.stripe.connections import Connection, Scope
 from otel_usageflow.testing.stripe.oauth import OAuth
@@ -16,6 +16,14 @@ class ConnectSteering(Steering):
     def client_id(self, *, livemode: bool | None = None) -> str:
         """The platform's client id; of the mode of the first key by default."""
         return self.oauth.client_of(self._mode(livemode))
+
+    def revoke_key(self, key: str) -> None:
+        """Let a key be known no more: 401."""
+        self.api.keys.discard(key)
+
+    def roll_key(self, old: str, new: str) -> None:
+        """Replace a key by another that may do the same: the old one is a 401 `api_key_expired`."""
+        self.api.keyring.roll(old, new)
 
     def connect_account(
         self, account: str, *, livemode: bool | None = None, scope: Scope = "read_write"

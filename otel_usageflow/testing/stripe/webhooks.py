@@ -128,10 +128,7 @@ class Webhooks:
 
     def _lets_in(self, notice: Notice) -> bool:
         """Whether the platform may hear of the account in which it happened."""
-        owner = notice.owner
-        if owner is None or not self._connections.strict:
-            return True
-        return self._connections.find(owner, notice.livemode) is not None
+        return notice.owner is None or self._connections.lets_in(notice.owner, notice.livemode)
 
     def _wake(self) -> None:
         for line in self._lines:
