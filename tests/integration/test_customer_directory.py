@@ -225,3 +225,30 @@ async def test_usage_that_waits_for_ever_is_no_reason_to_hurry(tmp_path: Path) -
         assert polls[0] >= 10
         assert sum(polls[minute] for minute in range(11)) <= 40
         assert sum(polls[minute] for minute in range(11, 20)) == 0
+
+
+async def test_a_webhook_that_goes_silent_is_not_relied_on(tmp_path: Path) -> None:
+    """Polling is rare while a webhook tells of all changes, and as often as ever once it has missed one."""
+    async with StripeDouble() as stripe, setup(tmp_path, stripe) as here:
+        directory = here.directory(refresh=timedelta(minutes=10))
+        await directory.load()
+        await directory.update()
+        customer = stripe.add_customer({"account_id": "acme"})
+        async for page in here.api.changes("", 0):
+            for change in page:
+                directory.hint(change)
+        await directory.update()
+
+        async def polls(seconds: int) -> int:
+            before = sum(call.path == "/v1/events" for call in stripe.calls)
+            for _ in range(seconds // 60):
+                here.clocks.passed += 60
+                stripe.clock.advance(60)
+                await directory.update()
+            return sum(call.path == "/v1/events" for call in stripe.calls) - before
+
+        assert await polls(7_200) == 2
+        stripe.delete_customer(customer)
+        second = stripe.add_customer({"account_id": "acme"})
+        assert await polls(7_200) == 1 + 6
+        assert await here.customer_of("acme") == [second]
