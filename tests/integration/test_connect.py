@@ -4,6 +4,7 @@ import asyncio
 import json
 import urllib.parse
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,42 @@ async def test_an_owner_who_ends_the_connection(tmp_path: Path, stripe: StripeDo
         await stripe.wait_until(lambda: len(stripe.accepted) == 1, timeout=20)
 
 
+async def test_an_end_that_came_while_nobody_listened(tmp_path: Path, stripe: StripeDouble) -> None:
+    """The event `account.application.deauthorized` is read at the start, and marks what it is about."""
+    config = written(tmp_path, stripe)
+    async with connecting(config) as service:
+        await service.visit(stripe.approve(await service.url(), "acct_1"))
+    stripe.disconnect_account("acct_1")
+    async with connecting(config) as service:
+        await until(lambda: not service.connections()["acct_1"].usable, 20)
+        assert service.connections()["acct_1"].state is ConnectionState.DEAUTHORIZED
+        assert service.connections()["acct_1"].revoked
+
+
+async def test_an_account_that_is_gone_holds_up_no_other(tmp_path: Path, stripe: StripeDouble) -> None:
+    """Usage of a removed account is kept and waits, and that of the others is billed."""
+    stripe.add_meter("api_request", account="acct_2")
+    for account in ("acct_1", "acct_2"):
+        stripe.add_customer({"account_id": "acme"}, account=account)
+    other = replace(IN_ACCOUNT, account="acct_2")
+    config = written(tmp_path, stripe)
+    async with connecting(config, (IN_ACCOUNT, other)) as service:
+        for account in ("acct_1", "acct_2"):
+            await service.visit(stripe.approve(await service.url(), account))
+        await service.bill(record(terms=IN_ACCOUNT), record(terms=other))
+        await stripe.wait_until(lambda: len(stripe.accepted) == 2, timeout=20)
+        await command("connect", "remove", "--config", str(config), "acct_1", "--yes")
+        part = service.exporter.connecting
+        assert part is not None
+        await until(lambda: part.obstacle("acct_1") is not None, 20)
+        await service.bill(record(terms=IN_ACCOUNT), record(terms=other))
+        await stripe.wait_until(lambda: len(stripe.accepted) == 3, timeout=20)
+        assert stripe.accepted[-1].account == "acct_2"
+        await service.visit(stripe.approve(await service.url(), "acct_1"))
+        await stripe.wait_until(lambda: len(stripe.accepted) == 4, timeout=20)
+        assert stripe.accepted[-1].account == "acct_1"
+
+
 async def test_removing_an_account(tmp_path: Path, stripe: StripeDouble) -> None:
     """`connect remove` beside the service ends it here and at Stripe; others go on."""
     async with connecting(written(tmp_path, stripe)) as service:
@@ -261,7 +298,7 @@ async def test_removing_an_account(tmp_path: Path, stripe: StripeDouble) -> None
         assert (other.status, "was not connected" in other.err) == (1, True)
         connecting_part = service.exporter.connecting
         assert connecting_part is not None
-        await until(lambda: connecting_part.obstacle("acct_1") is not None)
+        await until(lambda: connecting_part.obstacle("acct_1") is not None, 20)
         assert connecting_part.obstacle("acct_2") is None
 
 

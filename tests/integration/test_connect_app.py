@@ -52,7 +52,7 @@ def exchanges(stripe: StripeDouble) -> int:
 
 async def until_renewed(service: Connecting, sealed: bytes) -> None:
     """Wait until other tokens stand in the ledger."""
-    await until(lambda: service.connections()["acct_1"].sealed not in (sealed, b""))
+    await until(lambda: service.connections()["acct_1"].sealed not in (sealed, b""), 20)
 
 
 async def test_an_app_bills_with_the_accounts_token(tmp_path: Path, stripe: StripeDouble) -> None:
@@ -121,7 +121,7 @@ async def test_a_pair_that_was_lost_on_the_way(tmp_path: Path, stripe: StripeDou
     stripe.fault(TOKEN, Fault.RESET_AFTER)
     with capture_logs() as logs:
         async with connecting(config, clock=Ahead(3000)) as service:  # type: ignore[arg-type]
-            await until(lambda: not service.connections()["acct_1"].usable)
+            await until(lambda: not service.connections()["acct_1"].usable, 20)
             await service.bill(record(terms=IN_ACCOUNT, at=time.time()))
     (lost,) = [one for one in logs if one["event"] == "connected_account_lost"]
     assert "interrupted" in lost["why"]
@@ -143,7 +143,7 @@ async def test_an_app_that_was_uninstalled(tmp_path: Path, stripe: StripeDouble)
         for token in stripe.oauth._by_access.values():
             token.revoked = True
         await service.bill(record(terms=IN_ACCOUNT))
-        await until(lambda: not service.connections()["acct_1"].usable)
+        await until(lambda: not service.connections()["acct_1"].usable, 20)
         assert service.connections()["acct_1"].state is ConnectionState.LOST
 
 

@@ -95,6 +95,8 @@ def too_fast(error: stripe.StripeError) -> TooFast:
 
 def explained(error: BaseException) -> str:
     """An error of a call to Stripe in one line, for logs: what happened and, where Stripe did not say, what to do."""
+    if isinstance(error, NotConnected):
+        return f"{error}; {error.remedy}"
     met = _met(error)
     return what_happened(error) if met is None or not met.remedy else f"{what_happened(error)}; {met.remedy}"
 
