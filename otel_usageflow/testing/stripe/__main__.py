@@ -6,9 +6,10 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from otel_usageflow.testing.stripe.double import DEFAULT_KEY, StripeDouble
+from otel_usageflow.testing.stripe.certificates import Certificate
+from otel_usageflow.testing.stripe.double import DEFAULT_CLIENTS, DEFAULT_KEY, StripeDouble
 from otel_usageflow.testing.stripe.settings import SETTABLE, RateLimits, Settings
 from otel_usageflow.testing.stripe.snapshot import load, save
 
@@ -46,6 +47,28 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FIELD=VALUE",
         help="a customer with this metadata",
+    )
+    parser.add_argument(
+        "--customers",
+        action="append",
+        default=[],
+        metavar="N:FIELD=PATTERN",
+        help="N customers at once; `{}` in PATTERN is their number from 0, as in 1000000:account_id=user-{}",
+    )
+    parser.add_argument("--connect", action="append", default=[], metavar="ACCOUNT", help="a connected account")
+    parser.add_argument("--client-id", action="append", metavar="ID", help="of the platform, for OAuth")
+    parser.add_argument(
+        "--redirect-uri", action="append", default=[], metavar="URL", help="where OAuth may send browsers back to"
+    )
+    parser.add_argument(
+        "--webhook",
+        action="append",
+        default=[],
+        metavar="[thin:]URL[#SECRET]",
+        help="is told of events, snapshot events unless it begins with thin:",
+    )
+    parser.add_argument(
+        "--certificate", choices=get_args(Certificate), help="speak TLS, with a certificate that is good or is not"
     )
     parser.add_argument("--state", type=Path, metavar="FILE", help="read at start, written at the end")
     parser.add_argument("--latency", type=float, default=0.002, metavar="SECONDS", help="of a meter event")
@@ -93,7 +116,13 @@ def _double(args: argparse.Namespace) -> StripeDouble:
         report_delay=args.report_delay,
         report_samples=args.report_samples,
     )
-    return StripeDouble(args.api_key or DEFAULT_KEY, settings=settings, port=args.port)
+    return StripeDouble(
+        args.api_key or DEFAULT_KEY,
+        client_ids=args.client_id or DEFAULT_CLIENTS,
+        settings=settings,
+        certificate=args.certificate,
+        port=args.port,
+    )
 
 
 def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
@@ -115,6 +144,20 @@ def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
             raise ValueError(f"--customer {text}: write FIELD=VALUE")
         if all(dict(customer.metadata) != {field: value} for customer in account.customers.all.kept.values()):
             double.add_customer({field: value})
+    for text in args.customers:
+        count, _, rest = text.partition(":")
+        field, equals, pattern = rest.partition("=")
+        if not count.isdecimal() or not equals or not field:
+            raise ValueError(f"--customers {text}: write N:FIELD=PATTERN, such as 1000000:account_id=user-{{}}")
+        if all((bulk.field, bulk.value) != (field, pattern) for bulk in account.customers.all.bulks):
+            double.add_customers(int(count), field, pattern)
+    for name in args.connect:
+        double.connect_account(name)
+    double.oauth.redirect_uris += args.redirect_uri
+    for text in args.webhook:
+        kind, url = ("thin", text.removeprefix("thin:")) if text.startswith("thin:") else ("snapshot", text)
+        address, _, secret = url.partition("#")
+        double.add_webhook(address, "thin" if kind == "thin" else "snapshot", secret=secret or None)
     for text in args.reject:
         event_name, _, rest = text.partition(":")
         code, _, times = rest.partition(":")
@@ -143,6 +186,9 @@ def _announce(double: StripeDouble) -> None:
         for bulk in customers.bulks
         if isinstance(bulk.value, str)
     ]
+    lines += [f"webhook {one.url} {one.secret}" for one in double.webhooks.endpoints]
+    if double.authority is not None:
+        lines.append(f"authority {double.authority}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 

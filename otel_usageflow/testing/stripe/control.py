@@ -2,22 +2,16 @@
 
 import json
 import urllib.parse
-from typing import Any, Protocol
 
 from otel_usageflow.testing.stripe.account import Account, Violation
 from otel_usageflow.testing.stripe.aggregation import aggregate
-from otel_usageflow.testing.stripe.control_usage import Args, Route, SteeredUsage, accepted_object, usage_routes
+from otel_usageflow.testing.stripe.control_connect import connect_routes, webhook_routes
+from otel_usageflow.testing.stripe.control_usage import Args, Route, accepted_object, usage_routes
+from otel_usageflow.testing.stripe.failures import StripeFailure
 from otel_usageflow.testing.stripe.faults import Fault, Rule
 from otel_usageflow.testing.stripe.message import Answer, Call, JsonObject
 from otel_usageflow.testing.stripe.settings import SETTABLE
-
-
-class Steered(SteeredUsage, Protocol):
-    """What the control API needs of the double."""
-
-    @property
-    def calls(self) -> "Any":
-        """The calls that are remembered."""
+from otel_usageflow.testing.stripe.steered import Steered
 
 
 def totals(account: Account) -> list[JsonObject]:
@@ -40,6 +34,9 @@ def totals(account: Account) -> list[JsonObject]:
     return sorted(rows, key=lambda row: (row["event_name"], row["customer"]))
 
 
+_SECRET = frozenset({"client_secret", "code", "refresh_token"})
+
+
 class Control:
     """Answers the control calls."""
 
@@ -59,6 +56,8 @@ class Control:
             ("GET", "settings"): self._settings,
             ("POST", "settings"): self._change_settings,
             **usage_routes(double),
+            **connect_routes(double),
+            **webhook_routes(double),
         }
 
     async def __call__(self, method: str, path: str, query: str, body: bytes) -> Answer:
@@ -72,7 +71,7 @@ class Control:
             if not isinstance(args, dict):
                 raise TypeError("the body must be a JSON object")
             return Answer(200, route(args))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, IndexError, StripeFailure) as error:
             return Answer(400, {"error": f"{type(error).__name__}: {error}"})
 
     def _accepted(self, args: Args) -> JsonObject:
@@ -148,7 +147,8 @@ def _violation_object(violation: Violation) -> JsonObject:
 
 def _call_object(call: Call) -> JsonObject:
     hidden = {name: value for name, value in call.headers.items() if name.lower() != "authorization"}
-    return call._asdict() | {"form": dict(call.form), "headers": hidden}
+    form = {name: "***" if name in _SECRET else value for name, value in call.form.items()}
+    return call._asdict() | {"form": form, "headers": hidden}
 
 
 def _rule_object(rule: Rule) -> JsonObject:

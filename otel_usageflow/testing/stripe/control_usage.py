@@ -1,57 +1,18 @@
 """The control calls about what becomes of meter events after their 200, and about what is read."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from otel_usageflow.testing.stripe.api import Api
 from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.message import JsonObject
 from otel_usageflow.testing.stripe.rejections import Rejected, RejectRule
+from otel_usageflow.testing.stripe.steered import Steered
 
 Args = Mapping[str, Any]
 Route = Callable[[Args], JsonObject]
 
 
-class SteeredUsage(Protocol):
-    """What these calls need of the double; see `StripeDouble` for each."""
-
-    api: Api
-    rejected: list[Rejected]
-
-    @property
-    def reject(self) -> Callable[..., RejectRule]:
-        """A rule more."""
-
-    @property
-    def clear_rejections(self) -> Callable[[], None]:
-        """No rules."""
-
-    @property
-    def cancelled(self) -> list[MeterEvent]:
-        """Taken back."""
-
-    @property
-    def lost(self) -> list[MeterEvent]:
-        """Lost."""
-
-    @property
-    def foreign(self) -> list[MeterEvent]:
-        """Of other programs."""
-
-    @property
-    def lose(self) -> Callable[..., list[MeterEvent]]:
-        """Lose events."""
-
-    @property
-    def add_foreign(self) -> Callable[..., MeterEvent]:
-        """An event more."""
-
-    @property
-    def reports(self) -> Callable[..., list[JsonObject]]:
-        """The reports of an account."""
-
-
-def usage_routes(double: SteeredUsage) -> dict[tuple[str, str], Route]:
+def usage_routes(double: Steered) -> dict[tuple[str, str], Route]:
     """The calls, by method and path."""
 
     def rejected(args: Args) -> JsonObject:
@@ -93,7 +54,12 @@ def usage_routes(double: SteeredUsage) -> dict[tuple[str, str], Route]:
             for account in double.api.accounts.values()
             for path, count in sorted(account.reads.items())
         ]
-        return {"count": sum(account.reads.total() for account in double.api.accounts.values()), "data": data}
+        last = [
+            {"account": account.name, "livemode": account.livemode, "reads": account.allocation.used()}
+            for account in double.api.accounts.values()
+        ]
+        count = sum(account.reads.total() for account in double.api.accounts.values())
+        return {"count": count, "data": data, "last_30_days": last}
 
     return {
         ("GET", "cancelled"): lambda _args: _listed(double.cancelled),

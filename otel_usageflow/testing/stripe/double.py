@@ -24,10 +24,7 @@ from otel_usageflow.testing.stripe.rejections import Rejected
 from otel_usageflow.testing.stripe.server import Server
 from otel_usageflow.testing.stripe.sessions import Sessions
 from otel_usageflow.testing.stripe.settings import Settings
-from otel_usageflow.testing.stripe.steer_connect import ConnectSteering
-from otel_usageflow.testing.stripe.steer_objects import ObjectSteering
-from otel_usageflow.testing.stripe.steer_usage import UsageSteering
-from otel_usageflow.testing.stripe.steer_webhooks import WebhookSteering
+from otel_usageflow.testing.stripe.steered import Steered
 from otel_usageflow.testing.stripe.webhook_endpoints import Notice
 from otel_usageflow.testing.stripe.webhooks import Webhooks
 
@@ -35,7 +32,7 @@ DEFAULT_KEY = "sk_test_double"
 DEFAULT_CLIENTS = ("ca_test_double", "ca_live_double")
 
 
-class StripeDouble(ObjectSteering, UsageSteering, ConnectSteering, WebhookSteering):
+class StripeDouble(Steered):
     """A stateful Stripe on 127.0.0.1, for the length of an `async with`.
 
     Args:
