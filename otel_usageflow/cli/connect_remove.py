@@ -81,15 +81,14 @@ def command(arguments: argparse.Namespace) -> int:
 
 async def _deauthorize(book: "Book", connect: "ConnectConfig", account: str) -> str | None:
     """Tell Stripe; why that was not possible, or None. That it is over already is as good."""
-    from otel_usageflow.exporters.stripe_meter.answers import explained
-    from otel_usageflow.exporters.stripe_meter.oauth import OAuth, is_not_connected
+    from otel_usageflow.exporters.stripe_meter.oauth import OAuth, is_not_connected, said
     from otel_usageflow.exporters.stripe_meter.wire import StripeFailure, opened
 
     async with opened(book.config) as client:
         try:
             await OAuth(client, connect.kind, connect.client_id).deauthorize(account)
         except StripeFailure as error:
-            return None if is_not_connected(error) else explained(error)
+            return None if is_not_connected(error) else said(error)
     return None
 
 

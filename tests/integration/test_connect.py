@@ -202,8 +202,12 @@ async def test_a_code_that_stripe_refuses(tmp_path: Path, stripe: StripeDouble) 
     """A definite no is told with its code, and the link is used up."""
     async with connecting(written(tmp_path, stripe)) as service:
         state = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(await service.url()).query))["state"]
-        page = await service.visit(f"{CALLBACK}?code=ac_none&state={state}")
+        with capture_logs() as logs:
+            page = await service.visit(f"{CALLBACK}?code=ac_none&state={state}")
         assert (page.status, "invalid_grant" in page.text) == (400, True)
+        (refused,) = [one for one in logs if one["event"] == "connect_refused"]
+        assert refused["why"] == "400 invalid_grant: Authorization code does not exist: [REDACTED]"
+        assert "ac_none" not in page.text + str(logs)
         assert "used before" in (await service.visit(f"{CALLBACK}?code=ac_none&state={state}")).text
     assert exchanges(stripe) == 1
 

@@ -17,10 +17,10 @@ from aiohttp import web
 
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter import connect_page as pages
-from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.connect_keys import KeyRing
 from otel_usageflow.exporters.stripe_meter.connect_state import Forged, read
 from otel_usageflow.exporters.stripe_meter.oauth import APP_SCOPE, Granted, OAuth, is_definite, told
+from otel_usageflow.exporters.stripe_meter.oauth import said as said_by
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.connections import Claim, Connection, Connections, ConnectionState, Link, Outcome
 from otel_usageflow.model.crash_point import reached
@@ -120,13 +120,13 @@ class Callback:
             # Only the code of the error, or our own words: a description could quote what was sent.
             if is_definite(error):
                 why = f"Stripe does not accept the code ({_clean(told(error))})"
-                _log.error("connect_refused", book=desk.book, why=explained(error), remedy=_NEW_LINK)
+                _log.error("connect_refused", book=desk.book, why=said_by(error), remedy=_NEW_LINK)
                 await self._conclude(link, Outcome.REFUSED, why)
                 return pages.refused(f"{why}. It may have expired.")
             _log.error(
                 "connect_outcome_unknown",
                 book=desk.book,
-                why=explained(error),
+                why=said_by(error),
                 meaning="Stripe may have connected the account; the code is not used again, that would revoke it",
                 remedy=_NEW_LINK,
             )

@@ -14,7 +14,7 @@ from otel_usageflow.component import Context
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.errors import Unavailable
 from otel_usageflow.exporters.stripe_meter.access import Access, AppAccess, NotConnected, OAuthAccess, PlatformAccess
-from otel_usageflow.exporters.stripe_meter.answers import explained
+from otel_usageflow.exporters.stripe_meter.answers import explained, is_no_access
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.connect_callback import Callback, Desk
 from otel_usageflow.exporters.stripe_meter.connect_config import ConnectConfig, key_ring
@@ -157,7 +157,7 @@ class Connecting:
         if self._connect.kind == "app" and error.http_status == 401:
             if self._tokens.want(account):
                 self._changed.set()
-        elif is_gone(error) and time.monotonic() >= self._told.get(account, 0.0):
+        elif is_no_access(error) and time.monotonic() >= self._told.get(account, 0.0):
             self._told[account] = time.monotonic() + _TELL_AGAIN
             _log.error(
                 "connected_account_refused",
@@ -191,13 +191,6 @@ class Connecting:
                 )
             return since, _EVENTS_REFUSED if refused else _EVENTS
         return int(self._now()) - _OVERLAP, _EVENTS
-
-
-def is_gone(error: BaseException) -> bool:
-    """Whether Stripe says that our key has no access to the account (error code `account_invalid`)."""
-    if isinstance(error, NotConnected) or not isinstance(error, stripe.StripeError):
-        return False
-    return str(getattr(error.error, "code", None) or error.code or "") == "account_invalid"
 
 
 def access_of(connecting: Connecting | None) -> Access:

@@ -14,9 +14,8 @@ import structlog
 
 from otel_usageflow.delivery.retry import Backoff
 from otel_usageflow.errors import Unavailable
-from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.connect_keys import KeyRing, Tokens
-from otel_usageflow.exporters.stripe_meter.oauth import OAuth, told
+from otel_usageflow.exporters.stripe_meter.oauth import OAuth, said, told
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.connections import Connection, Connections, ConnectionState
 from otel_usageflow.model.crash_point import reached
@@ -136,7 +135,7 @@ class TokenKeeper:
         self._failures[account] = self._failures.get(account, 0) + 1
         pause = self._backoff.delay(self._failures[account])
         self._not_before[account] = time.monotonic() + pause
-        _log.warning("connect_not_renewed", account=account, why=explained(error), retry_in=round(pause, 1))
+        _log.warning("connect_not_renewed", account=account, why=said(error), retry_in=round(pause, 1))
         return False
 
     async def _lose(self, connection: Connection, why: str) -> bool:

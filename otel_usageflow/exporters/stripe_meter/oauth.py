@@ -5,6 +5,7 @@ in the hosts; apps get tokens that end after an hour, Connect's platform acts wi
 """
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 
 import stripe
 
+from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.connect_config import ConnectConfig
 from otel_usageflow.exporters.stripe_meter.connect_keys import Tokens
 from otel_usageflow.exporters.stripe_meter.wire import REMEDY, UnexpectedAnswer, only_from_stripe
@@ -23,6 +25,9 @@ STRIPES_CONNECT = "https://connect.stripe.com"
 APP_LIFE = 3600.0
 """Seconds for which an access token of an app works, where Stripe's answer does not say."""
 APP_SCOPE = "stripe_apps"
+
+_SECRET = re.compile(r"\b(?:ac|rt|sk|rk|pk)_\w+")
+_MOST_SAID = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,16 @@ def told(error: BaseException) -> str:
     if isinstance(code, dict):
         code = code.get("code") or code.get("type")
     return code if isinstance(code, str) else ""
+
+
+def said(error: BaseException) -> str:
+    """An error of a call in one line, for logs and people; OAuth's sentences may quote codes and tokens, this not."""
+    word = told(error)
+    if not word or not isinstance(error, stripe.StripeError):
+        return explained(error)
+    body: Any = error.json_body
+    sentence = _SECRET.sub("[REDACTED]", str(body.get("error_description") or ""))[:_MOST_SAID]
+    return f"{error.http_status} {word}" + (f": {sentence}" if sentence else "")
 
 
 def is_definite(error: BaseException) -> bool:
