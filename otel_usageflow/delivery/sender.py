@@ -195,24 +195,21 @@ class Sender:
         if now < self._next_freeze or not self._may_freeze():
             return
         rules = self._delivery.rules(self._lanes.__contains__)
-        waiting = Counter(self._lanes.ready(fresh=True)) + Counter(self._lanes.ready(fresh=False))
-        open_meters = {
-            meter: how
-            for meter, how in rules.meters.items()
-            if waiting[meter[0]] < 2 * self._most_ready
-            and self._may_freeze_for(meter[0])
-            and (self._loaded_to is None or how is not Formula.LAST)  # an older value must not come later
-        }
-        if open_meters:
+        fresh, backlog = (
+            {meter: how for meter, how in rules.meters.items() if meter[0] in accounts}
+            for accounts in self._accounts_to_freeze({account for account, _ in rules.meters})
+        )
+        if fresh or backlog:
             since = fresh_since(rules.now)
-            fresh = Fresh(since, 2 * self._most_ready * self._short_of(fresh=True), self._lanes.holds_fresh)
-            rules = replace(rules, meters=open_meters, fresh=fresh)
-            for event in await self._ledger.freeze(rules, 2 * self._most_ready * self._short_of(fresh=False)):
-                self._lanes.add(
-                    event,
-                    fresh=event.timestamp >= since
-                    and rules.meters.get((event.account, event.event_name)) is not Formula.LAST,
-                )
+            summed = {meter for meter, how in rules.meters.items() if how is not Formula.LAST}
+            most = 2 * self._most_ready
+            rules = replace(
+                rules,
+                meters=backlog,
+                fresh=Fresh(since, fresh, most * self._short_of(fresh=True), self._lanes.holds_fresh),
+            )
+            for event in await self._ledger.freeze(rules, most * self._short_of(fresh=False)):
+                self._lanes.add(event, fresh=event.timestamp >= since and (event.account, event.event_name) in summed)
         self._next_freeze = now + (
             _FREEZE_PAUSE
             if self._in_flight or self._sendable(fresh=True) or self._sendable(fresh=False)
@@ -226,6 +223,14 @@ class Sender:
     def _short_of(self, *, fresh: bool) -> bool:
         """Whether there is little left to send of this kind. While old events are loaded there is enough of it."""
         return self._sendable(fresh=fresh) < self._most_ready and (fresh or self._loaded_to is None)
+
+    def _accounts_to_freeze(self, accounts: set[str]) -> tuple[set[str], set[str]]:
+        """Those of which more fresh usage may be frozen, and more of the backlog: who has enough of it waits."""
+        able = set(filter(self._may_freeze_for, accounts))
+        enough = 2 * self._most_ready
+        ready = (self._lanes.ready(fresh=True), self._lanes.ready(fresh=False))
+        fresh, backlog = ({account for account in able if kind.get(account, 0) < enough} for kind in ready)
+        return fresh, backlog
 
     def _may_freeze_for(self, account: str) -> bool:
         """Nothing more for an account that is cut off, unless nothing is left that could find out whether it is.

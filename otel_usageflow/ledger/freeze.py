@@ -67,9 +67,11 @@ class Fresh:
 
     `since`: unix seconds, a UTC minute; windows that start from there on are fresh, but for those of meters that keep
     the last value. `busy` tells whether fresh usage of a lane waits already. `limit`: about how many meter events.
+    `meters` are those of `FreezeRules` that more fresh usage may be frozen for.
     """
 
     since: int
+    meters: Mapping[tuple[str, str], Formula | Reason]
     limit: int
     busy: Callable[[Lane], bool]
 

@@ -90,20 +90,20 @@ class StripeApi:
             meter.value_key: event.value,
         }
         with only_from_stripe():
-            answer = await self._v1.billing.meter_events.create_async(
-                {
-                    "event_name": event.event_name,
-                    "payload": payload,
-                    "identifier": event.identifier,
-                    "timestamp": event.timestamp,
-                },
-                self._access.v1(event.account, idempotency_key=event.idempotency_key),
+            # As the package's own method, but for the objects that it makes of an answer: a sixth of a call's cost.
+            answer = await self._client.raw_request_async(
+                "post",
+                "/v1/billing/meter_events",
+                event_name=event.event_name,
+                payload=payload,
+                identifier=event.identifier,
+                timestamp=event.timestamp,
+                **self._access.v1(event.account, idempotency_key=event.idempotency_key),
             )
-            said = answer.to_dict()
+            said = answer.data
             if said.get("object") != "billing.meter_event" and said.get("identifier") != event.identifier:
                 raise UnexpectedAnswer("the answer is no meter event; " + REMEDY)
-        response = answer.last_response
-        return str(response.request_id or "") if response is not None else ""
+        return str(answer.request_id or "")
 
     async def create_session(self, account: str) -> Session:
         """A session of the stream for an account.

@@ -99,7 +99,8 @@ def freeze(
             left -= some(length, rules, 0, latest, left, length)
             continue
         in_order, summed = _by_order(rules)
-        some(length, _excluding(replace(summed, busy=fresh.busy), taken), fresh.since, latest, fresh.limit, None)
+        recent = replace(_by_order(replace(rules, meters=fresh.meters))[1], busy=fresh.busy)
+        some(length, _excluding(recent, taken), fresh.since, latest, fresh.limit, None)
         left -= some(length, in_order, 0, latest, left, -length)
         left -= some(length, summed, 0, min(before, latest), left, length)
     if frozen:
