@@ -43,6 +43,11 @@ def problems(exchange: Exchange) -> list[str]:
     ]
 
 
+def body_problems(part: str, schema: str, body: Any) -> list[str]:
+    """What of one object, such as the body of a webhook, is not as its schema has it."""
+    return list(_against(part, document(part)["components"]["schemas"][schema], _without_nulls(body)))
+
+
 def _operation(part: str, method: str, path: str) -> dict[str, Any] | None:
     for template, item in sorted(document(part)["paths"].items(), key=lambda one: one[0].count("{")):
         if re.fullmatch(re.sub(r"\{[^}]*\}", "[^/]+", template), path):

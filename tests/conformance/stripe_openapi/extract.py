@@ -15,14 +15,21 @@ from typing import Any
 HERE = Path(__file__).parent
 PATHS = {
     "v1": (
+        "/v1/account",
+        "/v1/accounts",
+        "/v1/accounts/{account}",
         "/v1/billing/meter_event_adjustments",
         "/v1/billing/meter_events",
         "/v1/billing/meters",
+        "/v1/billing/meters/{id}",
+        "/v1/billing/meters/{id}/deactivate",
         "/v1/billing/meters/{id}/event_summaries",
+        "/v1/billing/meters/{id}/reactivate",
         "/v1/customers",
         "/v1/customers/search",
         "/v1/customers/{customer}",
         "/v1/events",
+        "/v1/events/{id}",
     ),
     "v2": (
         "/v2/billing/meter_event_session",
@@ -31,9 +38,13 @@ PATHS = {
         "/v2/core/events/{id}",
     ),
 }
+ONLY_READ = frozenset({"/v1/account", "/v1/accounts", "/v1/accounts/{account}"})
+"""Of these nothing but GET is kept: what would change an account is long, and never sent."""
 KEPT = {
     "v1": (
+        "account",
         "api_errors",
+        "application",
         "billing.meter",
         "billing.meter_event",
         "billing.meter_event_adjustment",
@@ -77,9 +88,13 @@ def cut(part: str, document: dict[str, Any]) -> dict[str, Any]:
     kept = {name for name in schemas if name in KEPT[part] or name.startswith(_RESOURCES)}
     return {
         "version": document["info"]["version"],
-        "paths": {path: pruned(document["paths"][path], kept) for path in PATHS[part]},
+        "paths": {path: pruned(_of_use(path, document["paths"][path]), kept) for path in PATHS[part]},
         "components": {"schemas": {name: pruned(schemas[name], kept) for name in sorted(kept)}},
     }
+
+
+def _of_use(path: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {"get": item["get"]} if path in ONLY_READ else item
 
 
 if __name__ == "__main__":
