@@ -66,8 +66,8 @@ def revoke(connection: sqlite3.Connection, token_id: str, actor: str, why: str, 
         connection.execute(
             f"UPDATE ingest_tokens SET revoked_at = ?, changed = {_NEXT} WHERE token_id = ?", (now, token_id)
         )
-        before = {"name": token.name, "book": token.book, "account": token.account}
-        audit.record(connection, Change(actor, REVOKED, f"ingest token {token_id}", before, why=why), now)
+        before, after = {"revoked": False}, {"revoked": True, "account": token.account}
+        audit.record(connection, Change(actor, REVOKED, f"ingest token {token_id}", before, after, why), now)
     return token
 
 
