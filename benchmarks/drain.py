@@ -85,7 +85,6 @@ async def _run(args: argparse.Namespace) -> None:
     with (directory / "service.log").open("wb") as log:
         service = await asyncio.create_subprocess_exec(
             sys.executable,
-            *([] if not os.environ.get("PROF") else ["-m", "cProfile", "-o", os.environ["PROF"]]),
             "-m",
             "otel_usageflow",
             "--config",

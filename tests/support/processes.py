@@ -37,6 +37,7 @@ exporters:
     aggregation: {{window: {window}}}
     retry_on_failure: {{initial_interval: 50ms, max_interval: 1s}}
     timeout: 2s
+    calls_per_second: 1000
     sending_queue: {{storage: sqlite_storage}}
 extensions:
   sqlite_storage: {{directory: "{directory}"}}

@@ -24,6 +24,7 @@ from otel_usageflow.exporters.stripe_meter.connect_service import Connecting, ac
 from otel_usageflow.exporters.stripe_meter.directory_measurements import deliveries, directories
 from otel_usageflow.exporters.stripe_meter.limits import Paces
 from otel_usageflow.exporters.stripe_meter.measurements import attempts, calls, doubts, reconciliation, traces
+from otel_usageflow.exporters.stripe_meter.pace_measurements import paces
 from otel_usageflow.exporters.stripe_meter.reconciler import waiting_time
 from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM, Rhythm
 from otel_usageflow.exporters.stripe_meter.session import Sessions
@@ -159,6 +160,7 @@ class StripeMeterExporter:
         return [
             *attempts(self._id, self._sender.counts),
             *sent,
+            *paces(self._id, self._paces.by_account),
             *unsettled,
             *compared,
             *summed,
