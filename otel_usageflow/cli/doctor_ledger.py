@@ -28,6 +28,7 @@ _SOON = 5 * DAY
 _GRACE = 3_600.0
 """Seconds after a billing period within which Stripe still bills usage of it, unless it is set otherwise."""
 _COMPARED = 3 * DAY
+_BAR = 20
 LATELY = 7 * DAY
 """How far recent traffic reaches back."""
 
@@ -133,11 +134,21 @@ def _directory(state: Condition, outlet: "Outlet", where: str) -> Iterator[Findi
             )
         known = "" if one.listed else "; not all were read yet"
         yield Finding(Level.OK, name, f"{one.customers} customers have {one.field}{known}")
+        if one.listing is not None:
+            yield Finding(Level.NOTE, name, f"customers are being listed: {_bar(*one.listing)}")
     found = {(one.account, one.field) for one in state.directories}
     for account, field in sorted(outlet.fields - found):
         name = f"{where}, account {account}" if account else where
         text = f"no customer is known that has the metadata field {field}"
         yield Finding(Level.WARNING, name, text, "is the field right, and have customers been given it in Stripe?")
+
+
+def _bar(done: int, whole: int) -> str:
+    """How far a listing is; the end is known where there was one before."""
+    if whole <= 0:
+        return f"{done:,} so far"
+    part = min(done / whole, 1.0)
+    return f"[{'#' * int(_BAR * part):<{_BAR}}] {part:.0%}, {done:,} of about {whole:,}"
 
 
 def _quarantine(groups: Sequence[Group], now: float) -> Iterator[Finding]:

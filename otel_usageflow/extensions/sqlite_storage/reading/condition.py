@@ -13,17 +13,19 @@ from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_readi
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.reconcile import ComparedState
 
+# One walk along the primary key: counting distinct values otherwise keeps all of them in memory.
 _DIRECTORY = """
-SELECT a.account, c.field, count(*), count(DISTINCT c.value) FROM customers c JOIN accounts a USING (account_id)
-WHERE a.book = ? GROUP BY 1, 2
+SELECT account_id, field, sum(of_value), sum(of_value > 1) FROM (
+  SELECT account_id, field, count(*) AS of_value FROM customers
+  WHERE account_id IN (SELECT account_id FROM accounts WHERE book = ?) GROUP BY account_id, field, value
+) GROUP BY account_id, field
 """
 _TWICE = """
-SELECT c.value FROM customers c JOIN accounts a USING (account_id)
-WHERE a.book = ? AND a.account = ? AND c.field = ? GROUP BY c.value HAVING count(*) > 1
+SELECT value FROM customers WHERE account_id = ? AND field = ? GROUP BY value HAVING count(*) > 1 LIMIT ?
 """
-_LISTED = """
-SELECT 1 FROM directories d JOIN accounts a USING (account_id) WHERE a.book = ? AND a.account = ? AND d.field = ?
-"""
+_ACCOUNT = "SELECT account FROM accounts WHERE account_id = ?"
+_LISTED = "SELECT 1 FROM directories WHERE account_id = ? AND field = ?"
+_LISTING = "SELECT listed, customers FROM listings WHERE account_id = ? AND running"
 _BILLED = """
 SELECT DISTINCT policy FROM series_policies WHERE series_id IN (SELECT series_id FROM daily WHERE day >= ?
   UNION SELECT series_id FROM open_windows WHERE start >= ? UNION SELECT series_id FROM held_windows WHERE start >= ?)
@@ -44,6 +46,8 @@ class Directory:
     """Values that several customers have."""
     examples: Sequence[str]
     """Some of them."""
+    listing: tuple[int, int] | None = None
+    """Customers shown by the listing that is going on, and by the last complete one; 0 for unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,11 @@ def condition(directory: Path, book: str, since: float) -> Condition:
 
 def _directories(connection: sqlite3.Connection, book: str) -> list[Directory]:
     found = []
-    for account, field, customers, values in connection.execute(_DIRECTORY, (book,)).fetchall():
-        listed = connection.execute(_LISTED, (book, account, field)).fetchone() is not None
-        twice = connection.execute(_TWICE, (book, account, field)).fetchall() if customers > values else []
-        examples = [str(value) for (value,) in twice[:_EXAMPLES]]
-        found.append(Directory(account, field, customers, listed, len(twice), examples))
-    return found
+    for number, field, customers, shared in connection.execute(_DIRECTORY, (book,)).fetchall():
+        (account,) = connection.execute(_ACCOUNT, (number,)).fetchone()
+        listed = connection.execute(_LISTED, (number, field)).fetchone() is not None
+        listing = connection.execute(_LISTING, (number,)).fetchone()
+        twice = connection.execute(_TWICE, (number, field, _EXAMPLES)).fetchall() if shared else []
+        examples = [str(value) for (value,) in twice]
+        found.append(Directory(account, field, customers, listed, shared, examples, listing))
+    return sorted(found, key=lambda one: (one.account, one.field))
