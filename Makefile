@@ -1,5 +1,5 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: help demo test interop fuzz chaos bench-ledger lint fmt docs proto captures compatibility lock
+.PHONY: help demo test interop fuzz chaos bench-ledger stripe-live lint fmt docs proto captures compatibility lock
 .DEFAULT_GOAL := help
 
 # The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
@@ -31,6 +31,9 @@ chaos: .venv/.dev ## kill -9 two hundred times under load, with every fault of t
 
 bench-ledger: .venv/.dev ## what a ledger of 20 million records costs; some ten minutes and 3 GB of disk
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/ledger_at_scale.py $(ARGS)
+
+stripe-live: .venv/.dev ## against a Stripe sandbox: STRIPE_TEST_KEY=sk_test_... in the environment; see docs/stripe.md
+	PYTHONPATH=tests/support $(BIN)/python tests/live/run.py
 
 lint: .venv/.dev ## style, types and the layers between the packages
 	$(BIN)/ruff check .
