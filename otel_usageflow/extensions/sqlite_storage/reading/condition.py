@@ -13,17 +13,17 @@ from otel_usageflow.extensions.sqlite_storage.file import LEDGER, open_for_readi
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.reconcile import ComparedState
 
+_FIELD = "SELECT min(field) FROM customers WHERE account_id = ? AND field > ?"
 # One walk along the primary key: counting distinct values otherwise keeps all of them in memory.
-_DIRECTORY = """
-SELECT account_id, field, sum(of_value), sum(of_value > 1) FROM (
-  SELECT account_id, field, count(*) AS of_value FROM customers
-  WHERE account_id IN (SELECT account_id FROM accounts WHERE book = ?) GROUP BY account_id, field, value
-) GROUP BY account_id, field
+_COUNTS = """
+SELECT sum(customers), sum(customers > 1) FROM (
+  SELECT count(*) AS customers FROM customers WHERE account_id = ? AND field = ? GROUP BY value
+)
 """
 _TWICE = """
 SELECT value FROM customers WHERE account_id = ? AND field = ? GROUP BY value HAVING count(*) > 1 LIMIT ?
 """
-_ACCOUNT = "SELECT account FROM accounts WHERE account_id = ?"
+_ACCOUNTS = "SELECT account_id, account FROM accounts WHERE book = ? ORDER BY account"
 _LISTED = "SELECT 1 FROM directories WHERE account_id = ? AND field = ?"
 _LISTING = "SELECT listed, customers FROM listings WHERE account_id = ? AND running"
 _BILLED = """
@@ -95,11 +95,13 @@ def condition(directory: Path, book: str, since: float) -> Condition:
 
 def _directories(connection: sqlite3.Connection, book: str) -> list[Directory]:
     found = []
-    for number, field, customers, shared in connection.execute(_DIRECTORY, (book,)).fetchall():
-        (account,) = connection.execute(_ACCOUNT, (number,)).fetchone()
-        listed = connection.execute(_LISTED, (number, field)).fetchone() is not None
+    for number, account in connection.execute(_ACCOUNTS, (book,)).fetchall():
         listing = connection.execute(_LISTING, (number,)).fetchone()
-        twice = connection.execute(_TWICE, (number, field, _EXAMPLES)).fetchall() if shared else []
-        examples = [str(value) for (value,) in twice]
-        found.append(Directory(account, field, customers, listed, shared, examples, listing))
-    return sorted(found, key=lambda one: (one.account, one.field))
+        field = ""
+        while (field := connection.execute(_FIELD, (number, field)).fetchone()[0]) is not None:
+            customers, shared = connection.execute(_COUNTS, (number, field)).fetchone()
+            listed = connection.execute(_LISTED, (number, field)).fetchone() is not None
+            twice = connection.execute(_TWICE, (number, field, _EXAMPLES)).fetchall() if shared else []
+            examples = [str(value) for (value,) in twice]
+            found.append(Directory(account, field, customers, listed, shared, examples, listing))
+    return found
