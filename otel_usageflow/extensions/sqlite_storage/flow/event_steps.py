@@ -4,13 +4,17 @@ An event that has an answer and goes on leaves that answer behind in `answers`: 
 overwritten.
 """
 
+import json
 import sqlite3
+from collections.abc import Sequence
 
 from otel_usageflow.extensions.sqlite_storage.flow import daily
 from otel_usageflow.ledger.identifier import resend_identifier
-from otel_usageflow.ledger.states import EventState, EventStep, step
+from otel_usageflow.ledger.states import EVENT_STEPS, EventState, EventStep, step
 
 _ANSWERED = (EventState.ACCEPTED, EventState.REFUSED, EventState.UNKNOWN)
+
+_BEFORE_BEGIN = ", ".join(str(int(state)) for state, what in EVENT_STEPS if what is EventStep.BEGIN)
 
 _KEEP_ANSWER = """
 INSERT INTO answers
@@ -43,6 +47,23 @@ def take(connection: sqlite3.Connection, event_id: int, what: EventStep) -> Even
     if after is EventState.ACCEPTED:
         daily.entered(connection, event_id)
     return before
+
+
+def begin(connection: sqlite3.Connection, event_ids: Sequence[int], now: float, batch: int) -> None:
+    """An attempt at each of these events begins: one statement for all, because it is what is done most.
+
+    Raises:
+        IllegalStep: one of them cannot begin.
+    """
+    taken = connection.execute(
+        f"""UPDATE meter_events SET state = ?, attempts = attempts + 1, batch = ?,
+            first_attempt_at = coalesce(first_attempt_at, ?)
+            WHERE event_id IN (SELECT value FROM json_each(?)) AND state IN ({_BEFORE_BEGIN})""",
+        (EventState.SENDING, batch, now, json.dumps(event_ids)),
+    ).rowcount
+    if taken < len(event_ids):
+        for event_id in event_ids:  # says which, and why
+            take(connection, event_id, EventStep.BEGIN)
 
 
 def resend(connection: sqlite3.Connection, event_id: int) -> str:
