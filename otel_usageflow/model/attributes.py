@@ -4,8 +4,9 @@ An attribute is a serialized `KeyValue`. Exporters write the key first, so a wan
 first bytes: tag, length, name. An attribute in any other legal form is parsed in full, which is slow and rare.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
@@ -40,6 +41,35 @@ _LARGEST_LAYOUT: Final = 128
 _MISSES: Final = 16
 
 
+class Layout:
+    """Where wanted attributes stand in spans that carry the same keys in the same order, each of them once."""
+
+    __slots__ = ("_picks", "begins", "places")
+
+    def __init__(self, begins: list[bytes], places: list[tuple[str, int]]) -> None:
+        self.begins: Final = begins
+        """What each attribute begins with."""
+        self.places: Final = places
+        """The wanted keys and their places."""
+        self._picks: dict[frozenset[str], Callable[[Sequence[bytes]], Any]] = {}
+
+    def find(self, raws: Sequence[bytes]) -> Found:
+        """The wanted ones of these attributes."""
+        return {key: raws[place] for key, place in self.places}
+
+    def pick(self, keys: frozenset[str], raws: Sequence[bytes]) -> Any:
+        """What these attributes say under these keys: equal for two spans just if they say the same, and hashable."""
+        picked = self._picks.get(keys)
+        if picked is None:
+            places = [place for key, place in self.places if key in keys]
+            picked = self._picks[keys] = itemgetter(*places) if places else _nothing
+        return picked(raws)
+
+
+def _nothing(_raws: Sequence[bytes]) -> tuple[()]:
+    return ()
+
+
 class Wanted:
     """A set of attribute keys, prepared for finding them fast.
 
@@ -56,8 +86,8 @@ class Wanted:
         self._prefixes = {
             bytes((0x0A, len(name))) + name: key for name, key in self._names.items() if len(name) < 128
         }
-        self._layouts: dict[int, tuple[list[bytes], list[tuple[str, int]]]] = {}
-        """Number of attributes -> the beginning of each, and the wanted keys with their places."""
+        self._layouts: dict[int, Layout] = {}
+        """By the number of attributes."""
         self._misses = 0
 
     def find(self, attributes: Sequence[bytes]) -> Found:
@@ -67,15 +97,30 @@ class Wanted:
             InvalidData: an attribute is no `KeyValue`.
         """
         raws = attributes[:]  # a list; twice as fast as list() on protobuf's repeated fields
+        layout = self.layout(raws)
+        return self.search(raws) if layout is None else layout.find(raws)
+
+    def layout(self, raws: Sequence[bytes]) -> Layout | None:
+        """The layout that these attributes have; None if it is not known, and they have to be searched.
+
+        Args:
+            raws: a list, or what is as fast.
+
+        """
         layout = self._layouts.get(len(raws))
-        if layout is not None and all(map(_begins, raws, layout[0])):
-            return {key: raws[place] for key, place in layout[1]}
+        if layout is not None and all(map(_begins, raws, layout.begins)):
+            return layout
         self._misses += 1
         if layout is None or self._misses % _MISSES == 0:  # seldom, where layouts of one size take turns
             self._learn(raws)
-        return self._search(raws)
+        return None
 
-    def _search(self, raws: Sequence[bytes]) -> Found:
+    def search(self, raws: Sequence[bytes]) -> Found:
+        """Pick the wanted ones without a layout.
+
+        Raises:
+            InvalidData: as `find`.
+        """
         found: Found = {}
         for raw in raws:
             prefix = _prefix(raw)
@@ -91,7 +136,7 @@ class Wanted:
         places = [(self._prefixes[prefix], at) for at, prefix in enumerate(prefixes) if prefix in self._prefixes]
         whole = len(prefixes) == len(raws) <= _LARGEST_LAYOUT
         if whole and len({key for key, _ in places}) == len(places):  # a key that comes twice has to be searched
-            self._layouts[len(raws)] = prefixes, places
+            self._layouts[len(raws)] = Layout(prefixes, places)
 
 
 def _prefix(raw: bytes) -> bytes | None:

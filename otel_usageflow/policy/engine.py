@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from otel_usageflow.errors import Unavailable
-from otel_usageflow.model.attributes import Found, Wanted, name_of, read
+from otel_usageflow.model.attributes import Found, Layout, Wanted, name_of, read
 from otel_usageflow.model.spans import (
     PARENT_KNOWN,
     PARENT_REMOTE,
@@ -21,13 +21,12 @@ from otel_usageflow.model.spans import (
     parent_of,
 )
 from otel_usageflow.model.usage import Reason, TraceRequest, UnflaggedSpan, UsageBatch, UsageRecord
-from otel_usageflow.policy import arriving, graphql, grpc, http
-from otel_usageflow.policy.calls import CallTable, Protocol
-from otel_usageflow.policy.match import Selection, holds
+from otel_usageflow.policy import arriving
+from otel_usageflow.policy.alike import NOBODY, Budget, Decision, Scene, Scenes
 from otel_usageflow.policy.nesting import SpanIdentity, drop_inner
-from otel_usageflow.policy.paths import Leaf, PathTree
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import GrpcCall, HttpRequest, Origin
+from otel_usageflow.policy.routes import Routes
 from otel_usageflow.policy.text import plain_text
 from otel_usageflow.policy.trace_spans import TraceReader, TraceRule
 from otel_usageflow.policy.weighing import of_varying_quantity, weigh
@@ -52,7 +51,9 @@ class _Work:
     """The spans so far, where a span that comes twice is to count once."""
     unmatched: Callable[[HttpRequest], None] | None
     """Told of each request that matched no policy."""
-    undecided: list[tuple[Span, Origin]] = field(default_factory=list)
+    scenes: Scenes
+    """What is known of the origins of spans."""
+    undecided: list[tuple[Span, Scene]] = field(default_factory=list)
     """SERVER spans that may be the inner ones of a request."""
     put_off: Unavailable | None = None
     """Why the whole has to come again. The rest is looked at all the same, so that it has to come only once."""
@@ -74,26 +75,12 @@ class PolicyEngine:
         self.policies = tuple(policies) if heaviest is None else tuple(map(of_varying_quantity, policies))
         """In order of precedence."""
         self._of_accounts: dict[str, PolicyEngine] = {}
-        self._excluded = exclude_scopes
+        self._excluded = frozenset(scope.encode() for scope in exclude_scopes)
         self.heaviest = heaviest
         """The largest weight that is believed; None where requests are counted as they arrive."""
-        conditions = {index: policy.conditions for index, policy in enumerate(policies)}
-        entries = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.endpoints]
-        self._tree = PathTree(entries, lambda chosen: Selection(chosen, conditions))
-        calls = [(endpoint, index) for index, policy in enumerate(policies) for endpoint in policy.calls]
-        tables = {
-            protocol: CallTable(chosen, lambda chosen: Selection(chosen, conditions))
-            for protocol in Protocol
-            if (chosen := [entry for entry in calls if entry[0].protocol is protocol])
-        }
-        self._grpc, self._graphql = tables.get(Protocol.GRPC), tables.get(Protocol.GRAPHQL)
-        self._span_keys = Wanted(
-            http.BASE_KEYS.union(
-                grpc.KEYS if self._grpc is not None else (),
-                graphql.KEYS if self._graphql is not None else (),
-                *(policy.span_keys for policy in policies),
-            )
-        )
+        self._routes = Routes(policies)
+        self._span_keys = Wanted(self._routes.keys.union(*(policy.span_keys for policy in policies)))
+        self._scenes = Scenes(self.policies, Budget())
         self.summed = tuple(policy.summed for policy in policies if policy.summed is not None)
         """What is summed over local traces."""
         self._traces = TraceReader(self.summed) if self.summed else None
@@ -141,37 +128,41 @@ class PolicyEngine:
             Unavailable: it holds a token that cannot be judged yet; it has to come again.
         """
         request = decode_request(payload)
-        work = _Work(UsageBatch(), received_ns, set() if once else None, unmatched)
+        if self._scenes.policies is not self.policies:  # of a copy, with other policies
+            self._scenes = Scenes(self.policies, self._scenes.budget)
+        work = _Work(UsageBatch(), received_ns, set() if once else None, unmatched, self._scenes)
         for resource_spans in request.resource_spans:
             self._read_resource(resource_spans, work)
         if work.undecided:
             inner = drop_inner(work.batch.unflagged)
-            for span, origin in work.undecided:
+            for span, scene in work.undecided:
                 if (span.trace_id, span.span_id) not in inner:
-                    self._bill(span, origin, work)
+                    self._bill(span, scene, work)
         if work.put_off is not None:
             raise work.put_off
         return work.batch
 
     def _read_resource(self, resource_spans: ResourceSpans, work: _Work) -> None:
-        resource: Found | None = None
-        service = ""
+        attributes = resource_spans.resource.attributes[:]
         for scope_spans in resource_spans.scope_spans:
             spans = self._fresh(scope_spans, work)
-            scope = scope_spans.scope.name.decode("utf-8", "replace")
+            scope = scope_spans.scope.name
             excluded = scope in self._excluded
             servers = [] if excluded else [span for span in spans if span.kind == SERVER]
-            if (servers or self._traces is not None) and resource is None:
-                resource = self._resource_keys.find(resource_spans.resource.attributes)
-                service = plain_text(read(resource, SERVICE)) or ""
-            if resource is not None:
-                origin = Origin(resource, service, scope, resource_spans.resource.attributes)
+            if servers or self._traces is not None:
+                scene = work.scenes.of(scope, attributes, self._origin)
+                origin = scene.origin
                 if self._traces is not None:
                     self._traces.read(spans, origin, work.batch, excluded=excluded)
                 if servers:
-                    arriving.note(work.batch.arrivals, service, resource, servers)
+                    arriving.note(work.batch.arrivals, origin.service, origin.resource, servers)
                 for span in servers:
-                    self._classify(span, origin, work)
+                    self._classify(span, scene, work)
+
+    def _origin(self, scope: bytes, attributes: Sequence[bytes]) -> Origin:
+        resource = self._resource_keys.find(attributes)
+        service = plain_text(read(resource, SERVICE)) or ""
+        return Origin(resource, service, scope.decode("utf-8", "replace"), attributes)
 
     def _fresh(self, scope_spans: ScopeSpans, work: _Work) -> Sequence[Span]:
         """Count the spans, and leave out those that came before, if that is asked for."""
@@ -181,7 +172,7 @@ class PolicyEngine:
         work.batch.spans += len(spans)
         return spans
 
-    def _classify(self, span: Span, origin: Origin, work: _Work) -> None:
+    def _classify(self, span: Span, scene: Scene, work: _Work) -> None:
         trace_id, span_id = span.trace_id, span.span_id
         if not has_valid_ids(trace_id, span_id) or len(span.parent_span_id) not in (0, 8):
             work.batch.malformed += 1
@@ -189,92 +180,112 @@ class PolicyEngine:
         flags = span.flags
         if flags & PARENT_KNOWN:
             if flags & PARENT_REMOTE or not parent_of(span):
-                self._bill(span, origin, work)
+                self._bill(span, scene, work)
             return
         ended = ended_ns(span)
-        work.batch.unflagged.append(UnflaggedSpan(trace_id, span_id, parent_of(span), origin.service, ended))
-        work.undecided.append((span, origin))
+        work.batch.unflagged.append(UnflaggedSpan(trace_id, span_id, parent_of(span), scene.origin.service, ended))
+        work.undecided.append((span, scene))
 
-    def _bill(self, span: Span, origin: Origin, work: _Work) -> None:
-        found = self._span_keys.find(span.attributes)
-        if not http.is_http(found):
-            if self._grpc is not None and grpc.is_grpc(found):
-                self._bill_call(GrpcCall(span, found, origin), self._grpc, work)
-            return
+    def _bill(self, span: Span, scene: Scene, work: _Work) -> None:
+        raws = span.attributes[:]  # a list; twice as fast as list() on protobuf's repeated fields
+        layout = self._span_keys.layout(raws)
+        if layout is None:
+            found = self._span_keys.search(raws)
+            decision = self._routes.decide(self.policies, span, found, scene)
+        else:
+            said = layout.pick(self._routes.keys, raws)
+            known = scene.decisions.get(said)
+            if known is not None and known.plain and work.unmatched is None:
+                self._bill_plainly(span, known, layout, raws, scene, work)
+                return
+            found = layout.find(raws)
+            decision = known or scene.remember(said, self._routes.decide(self.policies, span, found, scene))
+        if decision.request:
+            self._bill_request(_request(span, found, scene.origin, decision), decision, work)
+
+    def _bill_plainly(
+        self, span: Span, decision: Decision, layout: Layout, raws: Sequence[bytes], scene: Scene, work: _Work
+    ) -> None:
+        """As `_bill_request`, where nothing but the user can differ from a request that said the same."""
+        batch = work.batch
+        batch.requests += decision.request
+        ended = ended_ns(span)
+        for step in decision.steps:
+            policy = step.policy
+            if not step.billed:
+                batch.unbilled[policy.terms.policy, "status"] += 1
+                continue
+            said = layout.pick(policy.user_keys, raws)
+            user, source = step.users.get(said, NOBODY)
+            if user is None or self.heaviest is not None:
+                request = _request(span, layout.find(raws), scene.origin, decision)
+                record = self._bill_one(policy, request, work)
+                if record is not None and record.user is not None:
+                    scene.remember_user(step.users, said, (record.user, record.source))
+                continue
+            received = work.received_ns
+            batch.records.append(
+                UsageRecord(
+                    span.trace_id,
+                    span.span_id,
+                    ended,
+                    min(ended, received),
+                    policy.terms,
+                    user,
+                    source,
+                    policy.quantity,
+                )
+            )
+        if decision.request and not decision.steps:
+            batch.unmatched += 1
+
+    def _bill_request(self, request: HttpRequest, decision: Decision, work: _Work) -> None:
+        """Bill a request under the policies that it meets."""
         batch = work.batch
         batch.requests += 1
-        path = http.segments(found, origin.scope)
-        leaves = self._tree.by_route(http.route(found)) if path is None else self._tree.by_path(path)
-        operations = self._graphql.find(*named) if self._graphql and (named := graphql.operation(found)) else ()
-        if leaves or operations:
-            request = HttpRequest(span, found, origin, http.method(found), path)
-            candidates = _candidates(leaves, request)
-            if operations:
-                candidates = _merged(candidates, operations, request)
-            if self._apply(candidates, request, http.status, work):
-                return
-        batch.unmatched += 1
-        if work.unmatched is not None:
-            work.unmatched(HttpRequest(span, found, origin, http.method(found), path))
-
-    def _bill_call(self, call: GrpcCall, table: CallTable, work: _Work) -> None:
-        work.batch.requests += 1
-        selections = table.find(*grpc.method(call.found))
-        if not self._apply(_merged((), selections, call), call, grpc.status, work):
-            work.batch.unmatched += 1
-            if work.unmatched is not None:
-                work.unmatched(call)
-
-    def _apply(
-        self,
-        candidates: Sequence[int],
-        request: HttpRequest,
-        status: Callable[[Found], int | str | None],
-        work: _Work,
-    ) -> bool:
-        """Bill a request under these policies; False if none of them matches it."""
         taken: set[str] = set()
-        for index in candidates:
-            policy = self.policies[index]
+        for step in decision.steps:
+            policy = step.policy
             event_name = policy.terms.event_name
-            if event_name in taken or (policy.narrowed and not _meets(policy, request, work.batch)):
+            if event_name in taken or (policy.open and not _meets(policy, request, batch)):
                 continue
             taken.add(event_name)
-            if status(request.found) in policy.statuses:
-                try:
-                    record = _record(policy, request, work.received_ns)
-                except Unavailable as error:
-                    work.put_off = error
-                    continue
-                if self.heaviest is not None:
-                    record = weigh(record, request.span.trace_state, self.heaviest)
-                if record.user is None and request.span.dropped_attributes_count:
-                    work.batch.cut_short[policy.terms.policy] += 1
-                if policy.summed is None:
-                    work.batch.records.append(record)
-                else:
-                    summed = policy.summed
-                    work.batch.trace_requests.append(TraceRequest(record, summed.names, summed.wait_ns))
+            if step.billed:
+                self._bill_one(policy, request, work)
             else:
-                work.batch.unbilled[policy.terms.policy, "status"] += 1
-        return bool(taken)
+                batch.unbilled[policy.terms.policy, "status"] += 1
+        if not taken:
+            batch.unmatched += 1
+            if work.unmatched is not None:
+                work.unmatched(request)
+
+    def _bill_one(self, policy: Policy, request: HttpRequest, work: _Work) -> UsageRecord | None:
+        """Bill a request under one policy; None if it has to come again."""
+        try:
+            record = _record(policy, request, work.received_ns)
+        except Unavailable as error:
+            work.put_off = error
+            return None
+        if self.heaviest is not None:
+            record = weigh(record, request.span.trace_state, self.heaviest)
+        if record.user is None and request.span.dropped_attributes_count:
+            work.batch.cut_short[policy.terms.policy] += 1
+        if policy.summed is None:
+            work.batch.records.append(record)
+        else:
+            summed = policy.summed
+            work.batch.trace_requests.append(TraceRequest(record, summed.names, summed.wait_ns))
+        return record
 
 
-def _candidates(leaves: Sequence[Leaf], request: HttpRequest) -> Sequence[int]:
-    """The policies whose endpoint fits, in order; some whose `match` does not hold are left out already."""
-    if len(leaves) == 1:
-        return leaves[0].of(request.method).pick(request)
-    return sorted({index for leaf in leaves for index in leaf.of(request.method).pick(request)})
-
-
-def _merged(candidates: Sequence[int], selections: Sequence[Selection], request: HttpRequest) -> Sequence[int]:
-    return sorted({*candidates, *(index for selection in selections for index in selection.pick(request))})
+def _request(span: Span, found: Found, origin: Origin, decision: Decision) -> HttpRequest:
+    if decision.call:
+        return GrpcCall(span, found, origin)
+    return HttpRequest(span, found, origin, decision.method, decision.path)
 
 
 def _meets(policy: Policy, request: HttpRequest, batch: UsageBatch) -> bool:
-    """Whether a request meets a policy's `match`; a condition that fails is not met, and is counted."""
-    if not holds(policy.conditions, request):
-        return False
+    """Whether a request meets what is open of a policy; a condition that fails is not met, and is counted."""
     if policy.condition is not None:
         result = policy.condition.holds(request)
         if result is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from otel_usageflow.policy.http import HOST_KEYS
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.spellings import spellings
 from otel_usageflow.policy.text import plain_text
@@ -17,6 +18,8 @@ class Condition:
     """What is compared; conditions with the same key read the same value."""
     read: Callable[[HttpRequest], str | None]
     allowed: frozenset[str]
+    span_keys: frozenset[str] = frozenset()
+    """The span attributes that `read` looks at; else it looks at the resource and the scope only."""
 
 
 def service_is(names: Sequence[str]) -> Condition:
@@ -31,14 +34,16 @@ def scope_is(names: Sequence[str]) -> Condition:
 
 def host_is(hosts: Sequence[str]) -> Condition:
     """The host that was asked for; these are in lower case and without a port."""
-    return Condition("host", lambda request: request.host, frozenset(hosts))
+    return Condition("host", lambda request: request.host, frozenset(hosts), HOST_KEYS)
 
 
 def attribute_is(key: str, texts: Sequence[str]) -> Condition:
     """A span attribute in any of its spellings, or the resource's where the span has none of them, by its text."""
     keys = spellings(key)
     if len(keys) == 1:
-        return Condition(f"attribute {key}", lambda request: plain_text(request.value(key)), frozenset(texts))
+        return Condition(
+            f"attribute {key}", lambda request: plain_text(request.value(key)), frozenset(texts), frozenset(keys)
+        )
 
     def text(request: HttpRequest) -> str | None:
         for found, read in ((request.found, request.span_value), (request.origin.resource, request.resource_value)):
@@ -47,7 +52,7 @@ def attribute_is(key: str, texts: Sequence[str]) -> Condition:
                     return plain_text(read(one))
         return None
 
-    return Condition(f"attribute {key}", text, frozenset(texts))
+    return Condition(f"attribute {key}", text, frozenset(texts), frozenset(keys))
 
 
 def holds(conditions: Sequence[Condition], request: HttpRequest) -> bool:

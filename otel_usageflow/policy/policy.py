@@ -39,8 +39,6 @@ class Policy:
     conditions: tuple[Condition, ...]
     condition: Expression | None
     """What the request must meet beyond `conditions`."""
-    narrowed: bool
-    """Whether there are any of both."""
     statuses: frozenset[int | str | None]
     """HTTP's by number, gRPC's by name."""
     readers: tuple[Reader, ...]
@@ -56,13 +54,23 @@ class Policy:
     """(key in the meter event, the attribute in all of its spellings), sorted by key."""
     span_keys: frozenset[str]
     resource_keys: frozenset[str]
+    user_keys: frozenset[str] = frozenset()
+    """The span attributes that its readers read."""
+    plain: bool = False
+    """Whether its records differ by their span's ids and times and, as the attributes of their readers say, by their
+    user alone."""
     foreign: bool = False
     """Whether it bills in another account than the one whose spans are looked at, so that none of them matches it."""
+
+    @property
+    def open(self) -> bool:
+        """Whether there is more to ask than what its endpoints and `conditions` say."""
+        return self.condition is not None or self.foreign
 
     def of_account(self, account: str) -> "Policy":
         """The policy as it is for spans that an ingest token has put under this account; empty for the own one."""
         if self.terms.account is not None and self.terms.account != account:
-            return replace(self, foreign=True, narrowed=True)
+            return replace(self, foreign=True)
         return self if not account else replace(self, terms=replace(self.terms, account=account))
 
     def user(self, request: HttpRequest) -> tuple[str | None, str | None]:
@@ -127,13 +135,13 @@ def compile_policy(
         excluding = config.quantity.input_excludes_cache or ()
         measured = tuple(summand(key, excluding) for key in config.quantity.keys)
     expressions = [one for one in (condition, worked_out) if one is not None]
+    lasting = all(reader.lasting for reader in readers)
     return Policy(
         terms=Terms(config.name, config.event_name, config.customer.metadata_field, config.account, quantity),
         endpoints=endpoints,
         calls=calls,
         conditions=conditions,
         condition=condition,
-        narrowed=bool(conditions) or condition is not None,
         statuses=allowed_statuses(config.status),
         readers=readers,
         quantity=quantity,
@@ -151,6 +159,8 @@ def compile_policy(
         resource_keys=both.union(
             *(reader.resource_keys for reader in readers), *(one.resource_keys for one in expressions)
         ),
+        user_keys=frozenset().union(*(reader.span_keys for reader in readers)),
+        plain=lasting and quantity is not None and identify is None and not payload_keys,
     )
 
 

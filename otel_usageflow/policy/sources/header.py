@@ -69,7 +69,7 @@ class HeaderSource(Source):
         def read(request: HttpRequest) -> str | None:
             return user_text(header_values(request, keys), setting.placeholders)
 
-        return Reader(f"header {self.header}", read, frozenset(keys))
+        return Reader(f"header {self.header}", read, frozenset(keys), lasting=True)
 
 
 def without_scheme(text: str, scheme: str | None) -> str | None:

@@ -35,4 +35,5 @@ class MetadataSource(Source):
             read,
             frozenset() if scope == "resource" else frozenset({key}),
             frozenset() if scope == "span" else frozenset({key}),
+            lasting=True,
         )

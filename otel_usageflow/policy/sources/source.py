@@ -46,6 +46,9 @@ class Reader:
     """The span attributes that it reads."""
     resource_keys: frozenset[str] = frozenset()
     """The resource attributes that it reads."""
+    lasting: bool = False
+    """Whether these attributes alone decide, and what it said once of them it may be remembered to say again. Not so
+    where time decides, too, or where what it reads is a secret that nobody should keep."""
 
 
 class Source(ConfigModel, ABC):
