@@ -25,7 +25,7 @@ from otel_usageflow.extensions.sqlite_storage.flow import (
     trace_settling,
     windows,
 )
-from otel_usageflow.extensions.sqlite_storage.flow.commit import commit_usage
+from otel_usageflow.extensions.sqlite_storage.flow.commit import can_share, commit_together, commit_usage
 from otel_usageflow.extensions.sqlite_storage.flow.former import places, without_known
 from otel_usageflow.extensions.sqlite_storage.names import Names
 from otel_usageflow.extensions.sqlite_storage.quarantine.release_ledger import SqliteReleases
@@ -90,15 +90,28 @@ class SqliteLedger:
             await self._run(lambda c: windows.seal(c, self._book, self._window))
             self._sealed = True
         weight = len(batch.records) + len(batch.unflagged) + len(batch.trace_requests) + len(batch.trace_spans)
-        former = self._former
+        if self._former is None and can_share(batch):
+            committed = await self._writer.run_together(self._commit_together, (batch, now), weight=max(weight, 1))
+        else:
+            committed = await self._writer.run(self._commit(batch, now, self._former), weight=max(weight, 1))
+        reached("commit: durable")
+        return committed
 
+    def _commit(
+        self, batch: UsageBatch, now: float, former: Former | None
+    ) -> Callable[[sqlite3.Connection], Committed]:
         def commit(connection: sqlite3.Connection) -> Committed:
             new = batch if former is None else without_known(connection, self._names, batch, former)
             return commit_usage(connection, self._names, new, self._window, now, self._indexed)
 
-        committed = await self._writer.run(commit, weight=max(weight, 1))
-        reached("commit: durable")
-        return committed
+        return commit
+
+    def _commit_together(
+        self, connection: sqlite3.Connection, items: Sequence[tuple[UsageBatch, float]]
+    ) -> list[Committed]:
+        batches = [batch for batch, _ in items]
+        now = max(moment for _, moment in items)
+        return commit_together(connection, self._names, batches, self._window, now, self._indexed)
 
     async def places(self, policies: Collection[str]) -> list[Filed]:
         """Where policies of these names have billed, as far as the ledger reaches."""

@@ -6,9 +6,10 @@ tables, bounded, and dropped when a transaction is rolled back, because a number
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from otel_usageflow.extensions.sqlite_storage.flow.lookup import Lookup
+from otel_usageflow.extensions.sqlite_storage.flow.rows import execute_rows, select_rows
 from otel_usageflow.model.caller import Caller
 from otel_usageflow.model.usage import Terms
 
@@ -26,7 +27,8 @@ class Names:
         self._accounts: dict[str, int] = {}
         self._meters: dict[tuple[str, str], int] = {}
         self._origins: dict[tuple[str, str], int] = {}
-        self._series: dict[tuple[int, str, str | None, str, tuple[tuple[str, str], ...]], int] = {}
+        self._series: dict[tuple[int, str, str | None, tuple[tuple[str, str], ...]], dict[str, int]] = {}
+        self._series_kept = 0
         self.lookup = Lookup(book)
         """Which customers have a value."""
 
@@ -36,7 +38,7 @@ class Names:
         self._accounts.clear()
         self._meters.clear()
         self._origins.clear()
-        self._series.clear()
+        self._forget_series()
         self.lookup.clear()
 
     def book(self, connection: sqlite3.Connection) -> int:
@@ -90,6 +92,14 @@ class Names:
             number = self._origins[key] = _number(connection, "origins", "origin_id", values)
         return number
 
+    def series_of(self, meter_id: int, terms: Terms, payload: tuple[tuple[str, str], ...]) -> dict[str, int]:
+        """User -> number, as far as it is known, for users under a meter with further keys; see `series`."""
+        key = (meter_id, terms.policy, terms.metadata_field, payload)
+        known = self._series.get(key)
+        if known is None:
+            known = self._series[key] = {}
+        return known
+
     def series(
         self,
         connection: sqlite3.Connection,
@@ -99,20 +109,74 @@ class Names:
         payload: tuple[tuple[str, str], ...],
     ) -> int:
         """The number of a user under a meter with further keys; a policy that is new to it is noted."""
-        key = (meter_id, terms.policy, terms.metadata_field, user or "", payload)
-        number = self._series.get(key)
+        number = self.series_of(meter_id, terms, payload).get(user or "")
         if number is None:
-            if len(self._series) >= _MOST_SERIES:
-                self._series.clear()
+            if self._series_kept >= _MOST_SERIES:
+                self._forget_series()
             values = {
                 "user": user or "",
                 "metadata_field": terms.metadata_field or "",
                 "meter_id": meter_id,
-                "payload": json.dumps(dict(payload), sort_keys=True) if payload else "",
+                "payload": _json(payload),
             }
-            number = self._series[key] = _number(connection, "series", "series_id", values)
+            number = _number(connection, "series", "series_id", values)
+            self.series_of(meter_id, terms, payload)[user or ""] = number
+            self._series_kept += 1
             connection.execute("INSERT OR IGNORE INTO series_policies VALUES (?, ?)", (number, terms.policy))
         return number
+
+    def meet(
+        self,
+        connection: sqlite3.Connection,
+        meter_id: int,
+        terms: Terms,
+        users: Sequence[str],
+        payload: tuple[tuple[str, str], ...],
+    ) -> None:
+        """Get to know the numbers of many users at once, before `series` is asked for each."""
+        if self._series_kept + len(users) > _MOST_SERIES:
+            self._forget_series()
+        shared = (meter_id, terms.metadata_field or "", _json(payload), terms.policy)
+        rows = [(user,) for user in users]
+        execute_rows(connection, _new_series, rows, shared)
+        execute_rows(connection, _new_policy, rows, shared)
+        known = self.series_of(meter_id, terms, payload)
+        found = select_rows(connection, _numbers, rows, shared)
+        known.update(found)
+        self._series_kept += len(found)
+
+    def _forget_series(self) -> None:
+        for known in self._series.values():
+            known.clear()  # whoever holds one of them must not go on with numbers that are gone
+        self._series.clear()
+        self._series_kept = 0
+
+
+def _json(payload: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(payload), sort_keys=True) if payload else ""
+
+
+_SERIES = "meter_id = ?1 AND metadata_field = ?2 AND payload = ?3"
+
+
+def _new_series(users: str) -> str:
+    return (
+        "INSERT OR IGNORE INTO series (meter_id, metadata_field, payload, user) "
+        f"SELECT ?1, ?2, ?3, column1 FROM (VALUES {users})"
+    )
+
+
+def _new_policy(users: str) -> str:
+    return (
+        "INSERT OR IGNORE INTO series_policies "
+        f"SELECT series_id, ?4 FROM (VALUES {users}) CROSS JOIN series ON user = column1 AND {_SERIES}"
+    )
+
+
+def _numbers(users: str) -> str:
+    return (
+        f"SELECT user, series_id FROM (VALUES {users}) CROSS JOIN series ON user = column1 AND {_SERIES}"
+    )
 
 
 def _number(connection: sqlite3.Connection, table: str, column: str, values: Mapping[str, object]) -> int:

@@ -18,7 +18,8 @@ import asyncio
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
@@ -27,7 +28,10 @@ from otel_usageflow.errors import StorageError, Unavailable
 from otel_usageflow.extensions.sqlite_storage.damage import damaged, is_damage, of_connection
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Change = Callable[[sqlite3.Connection], T]
+CommonChange = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[T]]
+"""One that does the same for several callers at once, who each hand in an item and get a result."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +42,8 @@ _GROUP = 20_000
 
 
 class _Job(NamedTuple):
-    change: Change[Any]
+    change: CommonChange[Any, Any]
+    item: Any
     weight: int
     future: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
@@ -102,6 +107,13 @@ class Writer:
         Raises:
             Unavailable: it was not written, because too much is waiting, or because the disk refuses.
         """
+        return await self.run_together(_alone, change, weight)
+
+    async def run_together(self, change: CommonChange[Item, T], item: Item, weight: int) -> T:
+        """The same for a change that is made once for all items of its callers that wait one behind the other.
+
+        If that fails, it is made again for each item alone.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with self._awake:
@@ -109,9 +121,10 @@ class Writer:
                 raise Unavailable("the ledger is closing")
             if weight and self._weight and self._weight + weight > MOST_WAITING:
                 raise Unavailable("the ledger cannot write as fast as usage comes in")
-            self._jobs.append(_Job(change, weight, future, loop))
+            self._jobs.append(_Job(change, item, weight, future, loop))
             self._weight += weight
-            self._awake.notify()
+            if len(self._jobs) == 1:  # else the thread is on its way already
+                self._awake.notify()
         return await future
 
     def _run(self, loop: asyncio.AbstractEventLoop, started: "asyncio.Future[None]") -> None:
@@ -133,8 +146,7 @@ class Writer:
         with self._awake:
             self._stopping = True
             left, self._jobs = list(self._jobs), deque()
-        for job in left:
-            _answer(job, None, Unavailable("the ledger is closed"))
+        _answer([(job, None, Unavailable("the ledger is closed")) for job in left])
 
     def _next_group(self) -> list[_Job]:
         with self._awake:
@@ -150,9 +162,8 @@ class Writer:
             return group
 
     def _commit(self, connection: sqlite3.Connection, group: list[_Job]) -> None:
-        if self._damage is not None:
-            for job in group:
-                _answer(job, None, Unavailable(self._damage, retry_after=60))
+        if (damage := self._damage) is not None:
+            _answer([(job, None, Unavailable(damage, retry_after=60)) for job in group])
             return
         try:
             results = _transaction(connection, group, prove=self._broken)
@@ -167,8 +178,7 @@ class Writer:
         if self._broken:
             self._broken = False
             self._report(None)
-        for job, result in zip(group, results, strict=True):
-            _answer(job, result, None)
+        _answer([(job, result, None) for job, result in zip(group, results, strict=True)])
 
     def _failed(self, connection: sqlite3.Connection, group: list[_Job], error: Exception) -> None:
         refusal = error
@@ -186,8 +196,7 @@ class Writer:
             refusal = Unavailable(problem, retry_after=5)
         elif not isinstance(error, StorageError | Unavailable):
             _log.error("ledger_change_failed", exc_info=error)
-        for job in group:
-            _answer(job, None, refusal)
+        _answer([(job, None, refusal) for job in group])
 
 
 def _transaction(connection: sqlite3.Connection, group: list[_Job], *, prove: bool) -> list[Any]:
@@ -195,7 +204,9 @@ def _transaction(connection: sqlite3.Connection, group: list[_Job], *, prove: bo
         connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        results = [job.change(connection) for job in group]
+        results: list[Any] = []
+        for change, jobs in groupby(group, lambda job: job.change):
+            results += change(connection, [job.item for job in jobs])
         if prove:
             connection.execute("UPDATE ledger SET seq = seq + 1")
         connection.execute("COMMIT")
@@ -211,16 +222,24 @@ def _is_disk(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and not str(error).startswith(("no such", "near "))
 
 
-def _answer(job: _Job, result: Any, error: Exception | None) -> None:
-    def answer() -> None:
-        if job.future.done():  # the caller gave up; what was committed stays committed
-            return
-        if error is None:
-            job.future.set_result(result)
-        else:
-            job.future.set_exception(error)
+def _alone(connection: sqlite3.Connection, changes: Sequence[Change[T]]) -> list[T]:
+    return [change(connection) for change in changes]
 
-    try:
-        job.loop.call_soon_threadsafe(answer)
-    except RuntimeError:  # the loop is gone: nobody waits any more
-        return
+
+def _answer(told: Sequence[tuple[_Job, Any, Exception | None]]) -> None:
+    """Tell all callers of a group at once: each call into the event loop's thread costs more than all the rest."""
+
+    def answer(told: Sequence[tuple[_Job, Any, Exception | None]]) -> None:
+        for job, result, error in told:
+            if job.future.done():  # the caller gave up; what was committed stays committed
+                continue
+            if error is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(error)
+
+    for loop in {job.loop for job, _, _ in told}:
+        try:
+            loop.call_soon_threadsafe(answer, [one for one in told if one[0].loop is loop])
+        except RuntimeError:  # the loop is gone: nobody waits any more
+            continue
