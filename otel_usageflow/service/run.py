@@ -9,6 +9,7 @@ import structlog
 
 from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, StartError
+from otel_usageflow.service.garbage import look_less_often
 from otel_usageflow.service.logging import configure
 from otel_usageflow.service.reloader import Reloader
 from otel_usageflow.service.service import Service
@@ -97,6 +98,7 @@ async def serve(
     """
     try:
         await _until(stopping, service.start())
+        look_less_often()
         await _until(stopping, _failed(service, reloader))
     finally:
         before_drain()
