@@ -29,6 +29,8 @@ where usage stands:
   discarded    somebody decided, with a reason, that it is not billed
   cancelled    Stripe had it, and cancelled it because somebody asked for that
 
+Usage of test mode and of live mode stand in lines of their own, with a column `mode` if there is usage of both.
+
 Corrections that were asked for stand in lines of their own, with the reason "correction", no requests and a signed
 quantity.
 
@@ -37,6 +39,7 @@ examples:
   otel-usageflow usage --config usageflow.yaml --since 24h
   otel-usageflow usage --config usageflow.yaml --since 2026-11-01 --until 2026-12-01 --by customer,event --format csv
   otel-usageflow usage --config usageflow.yaml --since 30d --by day,event
+  otel-usageflow usage --config usageflow.yaml --account acct_1MYSqkFCE4v1Qd7T
 """
 
 DIMENSIONS = {
@@ -70,6 +73,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default=_DEFAULT,
         help=f"one line for each of these: any of {', '.join(DIMENSIONS)}, with commas between; default: {_DEFAULT}",
     )
+    parser.add_argument("--account", metavar="ID", help="usage of this connected account; `own` is the key's own")
+    parser.add_argument("--mode", choices=("test", "live"), help="usage under keys of this mode")
     parser.add_argument("--format", choices=("table", "json", "csv"), default="table", help="default: table")
     parser.set_defaults(run=command)
     adjust.register(parser.add_subparsers(title="commands", metavar="COMMAND"))
@@ -80,7 +85,10 @@ def command(arguments: argparse.Namespace) -> int:
     since = parse_moment(arguments.since, "--since") if arguments.since else None
     until = parse_moment(arguments.until, "--until") if arguments.until else None
     columns = _columns(arguments.by)
-    lines = _together(_read(arguments, since, until, by_day="day" in columns), columns)
+    read = _read(arguments, since, until, by_day="day" in columns)
+    if len({line.mode for line in read}) > 1:
+        columns = (*columns, "mode")
+    lines = _together(read, columns)
     rows = [_values(line, columns) for line in lines]
     {"table": _table, "json": _json, "csv": _csv}[arguments.format](rows, columns)
     return 0
@@ -111,7 +119,10 @@ def _read(
                 requests = "1 request waits" if waiting == 1 else f"{waiting} requests wait"
                 sys.stderr.write(f"Not in here: {requests} for spans of the trace before the quantity is known.\n")
             lines.extend(reader.usage(since, until, by_day=by_day))
-    return lines
+    account = "" if arguments.account == "own" else arguments.account
+    return [
+        line for line in lines if (account is None or line.account == account) and arguments.mode in (None, line.mode)
+    ]
 
 
 def _moment(seconds: float) -> str:

@@ -68,6 +68,8 @@ class UsageLine:
     """Without what has no valid quantity."""
     day: str | None = None
     """The UTC day as `2026-11-22`, in a report by day."""
+    mode: str = ""
+    """Of the key, `test` or `live`: usage of the one is never added to that of the other."""
 
     def plus(self, other: "UsageLine") -> "UsageLine":
         """This line with the requests and the quantity of another added."""

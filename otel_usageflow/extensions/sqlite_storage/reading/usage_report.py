@@ -40,7 +40,7 @@ def _part(
     names = {"series": "w.series_id", "second": "w.start", "requests": "w.requests", "quantity": "w.total", **columns}
     return f"""{given}
       SELECT a.account, m.event_name, s.metadata_field, s.user, t.day, t.customer, t.standing, t.reason,
-             t.requests, t.high, t.low, t.exact
+             t.requests, t.high, t.low, t.exact, a.book
       FROM (SELECT {names["series"]} AS series_id, {_DAY.format(**names)}, {customer} AS customer,
                    {standing} AS standing, {reason} AS reason, {_SUMS.format(**names)}
             {where} GROUP BY 1, 2, 3, 4, 5) t
@@ -114,7 +114,7 @@ _NOT_BILLED = (
 )
 _CORRECTIONS = """
 SELECT a.account, e.event_name, NULL, '', iif(:by_day, d.timestamp / 86400, -1), e.customer, e.state, :correction, 0,
-       0, 0, d.quantity
+       0, 0, d.quantity, a.book
 FROM adjustments d JOIN meter_events e ON e.event_id = d.event_id JOIN accounts a ON a.account_id = e.account_id
 WHERE d.timestamp >= :since AND d.timestamp < :until AND d.origin != 'reconcile'
 """
@@ -179,7 +179,7 @@ def _lengths(connection: sqlite3.Connection) -> str:
 
 
 def _line(row: tuple[Any, ...]) -> UsageLine:
-    account, event_name, field, user, day, customer, standing, reason, requests, high, low, text = row
+    account, event_name, field, user, day, customer, standing, reason, requests, high, low, text, book = row
     return UsageLine(
         account,
         event_name,
@@ -191,9 +191,10 @@ def _line(row: tuple[Any, ...]) -> UsageLine:
         requests,
         exact.total(high, low, text),
         None if day < 0 else datetime.fromtimestamp(day * DAY, UTC).date().isoformat(),
+        book.rpartition(" ")[2],
     )
 
 
 def _place(line: UsageLine) -> tuple[str, ...]:
     who = (line.account, line.event_name, line.metadata_field or "", line.user, line.customer or "")
-    return (*who, line.day or "", line.standing, line.reason or "")
+    return (*who, line.day or "", line.standing, line.reason or "", line.mode)
