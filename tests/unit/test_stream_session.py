@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from otel_usageflow.delivery.batches import Batch
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.reports import error_reports_of
 from otel_usageflow.exporters.stripe_meter.session import Session, Sessions, session_of
 from otel_usageflow.exporters.stripe_meter.stream import NO_STREAM, Stream, is_expired, of_session, wire_event
 from otel_usageflow.model.meter_event import MeterEvent
@@ -230,3 +231,13 @@ def test_the_same_facts_as_in_v1() -> None:
         "identifier": "uf_1",
         "timestamp": "2026-09-21T14:13:20Z",
     }
+
+
+def test_a_report_about_duplicates_rejects_nothing() -> None:
+    """Should Stripe report what the stream drops, then the event is there: it was counted."""
+    kind = {"error_count": 1, "sample_errors": [{"error_message": "m", "request": {"identifier": "uf_b1_0"}}]}
+    moment = "2026-11-23T03:00:00Z"
+    errors = [{"code": "duplicate_meter_event", **kind}, {"code": "meter_event_invalid_value", **kind}]
+    data = {"validation_start": moment, "validation_end": moment, "reason": {"error_types": errors}}
+    found = error_reports_of({"id": "evt_1", "data": data}, {})
+    assert [report.code for report in found] == ["meter_event_invalid_value"]

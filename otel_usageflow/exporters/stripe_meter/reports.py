@@ -13,7 +13,7 @@ import stripe
 import structlog
 
 from otel_usageflow.errors import Unavailable
-from otel_usageflow.exporters.stripe_meter.answers import explained
+from otel_usageflow.exporters.stripe_meter.answers import explained, is_no_access, what_happened
 from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.doubts import REMEDY_REJECTED
 from otel_usageflow.exporters.stripe_meter.rhythm import Rhythm
@@ -112,12 +112,12 @@ class Reports:
         self._next_read = began + pause
 
     def _tell_failure(self, error: BaseException) -> None:
-        forbidden = isinstance(error, stripe.PermissionError)
+        forbidden = isinstance(error, stripe.PermissionError) and not is_no_access(error)
         if forbidden and not self._forbidden:
             _log.error(
                 "error_reports_forbidden",
                 account=self._account or "own",
-                why=explained(error),
+                why=what_happened(error),
                 meaning="what Stripe takes and does not count is not noticed",
                 remedy="give the key the permission to read events (event_read)",
             )
@@ -191,7 +191,13 @@ def error_reports_of(facts: Mapping[str, Any], event_names: Mapping[str, str]) -
             samples=tuple(map(_sample, kind.get("sample_errors") or ())),
         )
         for kind in data["reason"]["error_types"]
+        if not _about_duplicates(str(kind["code"]))
     ]
+
+
+def _about_duplicates(code: str) -> bool:
+    """Whether it only says that an event was there already. No code for that is documented; v2 has one elsewhere."""
+    return "duplicate" in code
 
 
 def rfc3339(moment: float) -> str:
