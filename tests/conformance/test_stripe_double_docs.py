@@ -1,13 +1,15 @@
 """docs/testing.md says what is so."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from otel_usageflow.testing.stripe import Fault, StripeDouble
+from otel_usageflow.testing.stripe import Fault, RateLimits, StripeDouble, WebhookFault
 from otel_usageflow.testing.stripe.control import Control
+from otel_usageflow.testing.stripe.settings import SETTABLE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
 
@@ -15,7 +17,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
 async def test_the_examples_on_the_page_pass() -> None:
     """Each example of the page is a test that passes as it stands."""
     sources = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(sources) == 2
+    assert len(sources) == 4
     for source in sources:
         names: dict[str, Any] = {}
         exec(source, names)
@@ -28,6 +30,15 @@ def test_every_fault_and_control_call_is_on_the_page() -> None:
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", PAGE, re.MULTILINE)) == {fault.name for fault in Fault}
     for method, path in Control(StripeDouble())._routes:
         assert f"`{method} /_double/{path}" in PAGE
+    assert set(re.findall(r"^\| `([a-z_]+)` \| [^|]* \|$", PAGE, re.MULTILINE)) >= {
+        fault.value for fault in WebhookFault
+    }
+
+
+def test_every_setting_is_on_the_page() -> None:
+    """Whatever can be set is described."""
+    for name in (*SETTABLE, *(item.name for item in dataclasses.fields(RateLimits))):
+        assert f"`{name}`" in PAGE or f"{name}=" in PAGE, name
 
 
 async def test_the_table_of_faults_is_true() -> None:

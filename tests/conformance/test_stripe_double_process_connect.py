@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -71,6 +72,19 @@ async def test_accounts_and_oauth() -> None:
         ):
             async with double.session.post(f"{double.url}/_double/{path}", json=body) as answer:
                 assert answer.status == 400
+
+
+async def test_connections_survive_a_restart(tmp_path: Path) -> None:
+    """Who was connected still is, and nobody else."""
+    args = ("--meter", "api_request", "--state", str(tmp_path / "stripe.json"))
+    async with running(*args, "--connect", "acct_a") as double:
+        await double.control("POST", "connections", account="acct_b")
+        await double.control("DELETE", "connections", account="acct_a")
+    async with running(*args) as double:
+        found = await double.control("GET", "connections")
+        assert [one["account"] for one in found["data"]] == ["acct_b"]
+        assert (await ask(double, "/v1/customers", **{"Stripe-Account": "acct_a"}))[0] == 403
+        assert (await ask(double, "/v1/customers", **{"Stripe-Account": "acct_b"}))[0] == 200
 
 
 async def test_keys() -> None:

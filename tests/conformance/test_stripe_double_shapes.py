@@ -14,6 +14,7 @@ from otel_usageflow.testing.stripe import (
     ManualClock,
     StripeDouble,
     adjustments,
+    connected_accounts,
     core_events,
     customers,
     event_log,
@@ -40,6 +41,7 @@ from otel_usageflow.testing.stripe.params import Param
         (search.SEARCH, sdk_params.CustomerSearchParams, set()),
         (event_log.LIST, sdk_params.EventListParams, set()),
         (core_events.LIST, core_params.EventListParams, set()),
+        (connected_accounts.LIST, sdk_params.AccountListParams, set()),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -57,6 +59,7 @@ def test_parameters_are_those_of_the_client(ours: Mapping[str, Param], theirs: A
         (stripe.billing.MeterEventSummary, set()),
         (stripe.Customer, set()),
         (stripe.Event, set()),
+        (stripe.Account, set()),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -78,6 +81,7 @@ def test_objects_have_only_fields_that_the_client_knows(kind: type[stripe.Stripe
             account.intake, {"event_name": "api_request", "cancel": {"identifier": event.identifier}}, livemode=False
         ),
         stripe.Customer: account.customers.find(customer).render(),
+        stripe.Account: connected_accounts.own(None).render(),
         stripe.Event: account.log.entries[-1].render(),
     }
     known = {name for name in kind.__annotations__ if not name.startswith("_") and name != "OBJECT_NAME"}

@@ -55,6 +55,11 @@ class Connections:
         access = self._settings.account_access
         return access == "connected" or (access == "automatic" and self._ever)
 
+    @property
+    def kept(self) -> list[Connection]:
+        """Every one, in the order in which they began."""
+        return list(self._all.values())
+
     def all(self, livemode: bool) -> list[Connection]:
         """What is good for a mode, newest first."""
         return [one for one in reversed(self._all.values()) if one.good_for(livemode)]
@@ -67,6 +72,11 @@ class Connections:
         self._all[key] = connection
         for watcher in self.watchers if new else ():
             watcher(connection, begun=True)
+
+    def restore(self, connection: Connection) -> None:
+        """Put back what there was, without a word."""
+        self._ever = True
+        self._all[connection.account, connection.client_id] = connection
 
     def find(self, account: str, livemode: bool) -> Connection | None:
         """The connection that reaches furthest for this account and mode."""

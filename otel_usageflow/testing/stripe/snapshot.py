@@ -1,7 +1,7 @@
 """The double's state as one JSON file, so that it survives a restart: written when it stops, read when it starts.
 
-In it are meters, customers, events, meter events (rejected ones too, with their reports), idempotency keys and the
-shift of the clock; not the faults, nor what else was asked to go wrong.
+In it are meters, customers, events, meter events (rejected ones too, with their reports), idempotency keys, connected
+accounts and the shift of the clock; not the faults, nor what else was asked to go wrong, nor tokens and webhooks.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ from otel_usageflow.testing.stripe.account import Account
 from otel_usageflow.testing.stripe.api import Api
 from otel_usageflow.testing.stripe.book import MeterEvent
 from otel_usageflow.testing.stripe.bulk import Bulk
+from otel_usageflow.testing.stripe.connections import Connection
 from otel_usageflow.testing.stripe.customer import Customer
 from otel_usageflow.testing.stripe.error_reports import Report
 from otel_usageflow.testing.stripe.event_log import LoggedEvent
@@ -35,6 +36,7 @@ def save(api: Api, path: Path) -> None:
         {
             "format": FORMAT,
             "advanced": api.shared.clock.advanced,
+            "connections": [dataclasses.asdict(one) for one in api.connections.kept],
             "accounts": [_account_state(account) for account in api.accounts.values()],
             "accepted": [
                 _event_state(event)
@@ -58,6 +60,8 @@ def load(api: Api, path: Path) -> None:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path} is no state of this Stripe double; remove it to start afresh")
     api.shared.clock.advance(state["advanced"])
+    for connection in state.get("connections", ()):
+        api.connections.restore(Connection(**connection))
     for part in state["accounts"]:
         _restore_account(api.account(part["name"], part["livemode"]), part)
     for part in state["accepted"]:
