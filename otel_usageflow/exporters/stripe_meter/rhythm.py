@@ -15,7 +15,7 @@ class Rhythm:
     """After which Stripe's summaries are believed to be complete; it states none, others have seen two minutes."""
     release: float = 60.0
     """Between two looks at what can be released by itself; what costs more is looked at up to an hour apart."""
-    reports_idle: float = 600.0
+    reports_idle: float = 1_800.0
     """Between two reads of error reports."""
     reports_soon: float = 30.0
     """The same in the `soon_for` after the first event since the start: what is set up wrongly shows then."""
