@@ -4,6 +4,7 @@ Sources: Stripe's API reference on errors, idempotent requests and rate limits; 
 reported, because v1 gives most refusals of meter events no code.
 """
 
+import aiohttp
 import stripe
 
 from otel_usageflow.exporters.stripe_meter.access import NotConnected
@@ -48,12 +49,12 @@ def outcome_of(error: BaseException) -> Outcome:
     if isinstance(error, NotConnected):
         return Halted(str(error), error.remedy)
     if not isinstance(error, stripe.StripeError):
-        return Retry(explained(error), uncertain=True, everyone=True)
+        return Retry(_why(error), uncertain=True, everyone=True)
     if isinstance(error, stripe.APIConnectionError):
         return _no_connection(error)
     status = error.http_status or 0
     headers = {str(name).lower(): str(value) for name, value in (error.headers or {}).items()}
-    why = explained(error)
+    why = _why(error)
     said = headers.get("stripe-should-retry")
     if status == 429:
         limited = headers.get("stripe-rate-limited-reason")
@@ -81,7 +82,7 @@ def cancellation_outcome(error: BaseException) -> Outcome:
     if not refused or isinstance(outcome, Retry):
         return outcome
     assert isinstance(error, stripe.InvalidRequestError)
-    return Refused(Reason.REJECTED, explained(error), _code(error), _request_id(error))
+    return Refused(Reason.REJECTED, _why(error), _code(error), _request_id(error))
 
 
 def too_fast(error: stripe.StripeError) -> TooFast:
@@ -94,19 +95,26 @@ def too_fast(error: stripe.StripeError) -> TooFast:
 
 
 def explained(error: BaseException) -> str:
-    """An error of a call to Stripe in one line, for logs: what happened and, where Stripe did not say, what to do."""
-    if isinstance(error, NotConnected):
-        return f"{error}; {error.remedy}"
-    met = _met(error)
-    return what_happened(error) if met is None or not met.remedy else f"{what_happened(error)}; {met.remedy}"
+    """An error of a call to Stripe in one line, for logs: what happened and, where somebody must, what to do."""
+    outcome = outcome_of(error)
+    return f"{what_happened(error)}; {outcome.remedy}" if isinstance(outcome, Halted) else _why(error)
 
 
 def what_happened(error: BaseException) -> str:
     """The same without what to do."""
+    if isinstance(error, NotConnected):
+        return str(error)
+    if not isinstance(error, (stripe.StripeError, aiohttp.ClientError, OSError)):  # TimeoutError is an OSError
+        return str(error).strip() or type(error).__name__
     if (met := _met(error)) is None:
         assert isinstance(error, stripe.StripeError)
         return f"{error.http_status} {_message(error)}"
     return met.what if isinstance(error, stripe.StripeError) and error.http_status else f"no answer: {met.what}"
+
+
+def _why(error: BaseException) -> str:
+    met, what = _met(error), what_happened(error)
+    return f"{what}; {met.remedy}" if met is not None and met.remedy else what
 
 
 def remedy_for(error: BaseException) -> str:
@@ -130,8 +138,8 @@ def _met(error: BaseException) -> Trouble | None:
 def _no_connection(error: stripe.APIConnectionError) -> Retry | Halted:
     """Whether anything was sent: a connection that was never made cannot have been processed."""
     if isinstance(error.__cause__, Redirected):
-        return Halted(explained(error), _NOT_STRIPE)
-    return Retry(explained(error), uncertain=not trouble(error).never_sent, everyone=True)
+        return Halted(what_happened(error), _NOT_STRIPE)
+    return Retry(_why(error), uncertain=not trouble(error).never_sent, everyone=True)
 
 
 def _refusal(error: stripe.StripeError, status: int, why: str, *, retry: bool, replayed: bool) -> Outcome:

@@ -13,7 +13,7 @@ from datetime import timedelta
 import stripe
 import structlog
 
-from otel_usageflow.exporters.stripe_meter.answers import explained
+from otel_usageflow.exporters.stripe_meter.answers import explained, is_no_access
 from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.customer_pages import PAGE, Change
 from otel_usageflow.exporters.stripe_meter.directory_changes import Changes, relevant
@@ -186,6 +186,8 @@ class Directory:
         try:
             await self._poll()
         except (stripe.PermissionError, stripe.InvalidRequestError) as error:
+            if is_no_access(error):
+                raise  # nothing of this account can be read
             await self._do_without_changes(error)
         self._hurry.looked()
 
