@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from otel_usageflow.errors import UsageError
@@ -23,6 +24,8 @@ class Outlet:
     billed: "tuple[Billed, ...]"
     fields: frozenset[tuple[str, str]]
     """(account, metadata field) that users are looked up by."""
+    directory: Path | None = None
+    """Of the ledger, where that is ours."""
 
     @property
     def accounts(self) -> list[str]:
@@ -49,10 +52,19 @@ def outlets(config: "Config") -> list[Outlet]:
                 for policy, _ in _policies(config, id_)
                 if policy.customer.metadata_field is not None
             )
-            found.append(Outlet(id_, exporter, tuple(_billed(config, id_, own)), fields))
+            found.append(
+                Outlet(id_, exporter, tuple(_billed(config, id_, own)), fields, _directory(config, exporter))
+            )
     if not found:
         raise UsageError("no pipeline of this configuration has a stripe_meter exporter, so nothing is billed by it")
     return found
+
+
+def _directory(config: "Config", exporter: "StripeMeterConfig") -> Path | None:
+    from otel_usageflow.extensions.sqlite_storage import SqliteStorageConfig
+
+    storage = config.extensions[exporter.sending_queue.storage].config
+    return storage.directory if isinstance(storage, SqliteStorageConfig) else None
 
 
 def _billed(config: "Config", exporter: str, account: str) -> "Iterator[Billed]":

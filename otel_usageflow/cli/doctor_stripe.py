@@ -4,6 +4,7 @@ import email.utils
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli import doctor_way
+from otel_usageflow.cli.connect_access import connected_access
 from otel_usageflow.cli.finding import Finding, Level
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.answers import NO_ACCESS, outcome_of, remedy_for, what_happened
@@ -42,7 +43,8 @@ async def examine(outlet: "Outlet", known_meters: "Collection[str]", now: float)
     findings = list(doctor_way.key(outlet.config, where))
     try:
         findings.extend(doctor_way.way(outlet.config, where))
-        async with connect(outlet.config) as api:
+        access = connected_access(outlet.exporter, outlet.config, outlet.directory)
+        async with connect(outlet.config, access=access) as api:
             for account in outlet.accounts:
                 name = f"{where}, account {account}" if account else where
                 try:

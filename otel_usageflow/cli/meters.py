@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from otel_usageflow.cli.arguments import add_config_arguments, load_config
+from otel_usageflow.cli.connect_access import connected_access
 from otel_usageflow.cli.people import confirmed
 from otel_usageflow.errors import StartError
 
@@ -125,7 +126,9 @@ async def _meters(outlet: "Outlet") -> "Found":
     from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 
     found = {}
-    async with connect(outlet.config) as api:
+    async with connect(
+        outlet.config, access=connected_access(outlet.exporter, outlet.config, outlet.directory)
+    ) as api:
         for account in outlet.accounts:
             try:
                 found[account] = await api.meters(account)
@@ -139,7 +142,9 @@ async def _make(outlet: "Outlet", needs: "Sequence[Needed]") -> None:
     from otel_usageflow.exporters.stripe_meter.api import connect
     from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 
-    async with connect(outlet.config) as api:
+    async with connect(
+        outlet.config, access=connected_access(outlet.exporter, outlet.config, outlet.directory)
+    ) as api:
         for one in needs:
             try:
                 await api.create_meter(one.account, one.event_name)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from otel_usageflow.cli.books import Book
+from otel_usageflow.cli.connect_access import connected_access
 from otel_usageflow.cli.progress import ProgressLine
 from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.answers import explained
@@ -86,7 +87,8 @@ async def compare(book: Book, asked: Asked) -> Result:
             "minutes; Stripe allows at least 10,000 a month and account.\n"
         )
     try:
-        async with connect(book.config) as api:
+        access = connected_access(book.exporter, book.config, book.directory)
+        async with connect(book.config, access=access) as api:
             comparer = Comparer(
                 sums,
                 Summaries(api, ReadPace(_READS_PER_SECOND, per_hour=36_000)),

@@ -147,6 +147,22 @@ async def test_an_app_that_was_uninstalled(tmp_path: Path, stripe: StripeDouble)
         assert service.connections()["acct_1"].state is ConnectionState.LOST
 
 
+async def test_commands_act_with_the_accounts_token(tmp_path: Path, stripe: StripeDouble) -> None:
+    """`meters check` reads with the token that the service has written down, and halts where there is none."""
+    config = written(tmp_path, stripe, kind="app")
+    arguments = ("meters", "check", "--config", str(config))
+    before = await command(*arguments)
+    assert (before.status, "has not installed the app" in before.err) == (2, True)
+    async with connecting(config) as service:
+        await installed(service, stripe)
+        said = await command(*arguments)
+        assert said.status == 0, said
+        await command("connect", "remove", "--config", str(config), "acct_1", "--yes")
+        after = await command(*arguments)
+        assert (after.status, "was removed with `connect remove`" in after.err) == (2, True)
+        assert "connect url" in after.err
+
+
 async def test_a_changed_key(tmp_path: Path, stripe: StripeDouble) -> None:
     """With the new key in front tokens are written anew; a key that opens nothing halts the account, visibly."""
     config = written(tmp_path, stripe, kind="app")
