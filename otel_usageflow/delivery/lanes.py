@@ -80,11 +80,10 @@ class Lanes:
         if fresh:
             of_lane = self._fresh.setdefault(lane, set())
             # What is under way, or has been, keeps its place at the head.
-            old = (n for n, e in enumerate(queue) if e.event_id not in of_lane and (n or not e.attempts))
-            first = next(old, None)
-            if lane in self._resting and first == 0:
-                first = 1
-            queue.insert(len(queue) if first is None else first, event)
+            first = 1 if queue and (lane in self._resting or queue[0].attempts) else 0
+            while first < len(queue) and queue[first].event_id in of_lane:
+                first += 1
+            queue.insert(first, event)
             of_lane.add(event.event_id)
         else:
             queue.append(event)
