@@ -30,6 +30,7 @@ class ReadPace:
         per_hour: float = READS_PER_HOUR,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._per_second = per_second
         self._spacing = 1 / per_second
         self._per_hour = per_hour
         self._clock = clock
@@ -37,6 +38,10 @@ class ReadPace:
         self._last = clock()
         self._next = self._last
         self._turn = asyncio.Lock()
+
+    def another(self) -> "ReadPace":
+        """The same for another account, none of it used."""
+        return ReadPace(self._per_second, self._per_hour, self._clock)
 
     async def take(self) -> None:
         """Wait for one's turn; first come, first served."""
@@ -56,11 +61,16 @@ class ReadPace:
 
 
 class Summaries:
-    """Reads summaries; everybody in one exporter shares its pace."""
+    """Reads summaries; everybody in one exporter shares the pace of an account, which has an allocation of its own.
+
+    Args:
+        pace: as it is for each account.
+    """
 
     def __init__(self, api: StripeApi, pace: ReadPace | None = None) -> None:
         self._api = api
         self._pace = pace or ReadPace()
+        self._paces: dict[str, ReadPace] = {}
 
     async def summaries(
         self, account: str, meter_id: str, customer: str, start: int, end: int, grouping: Grouping | None = None
@@ -76,9 +86,10 @@ class Summaries:
         if start % _UNIT[grouping] or end % _UNIT[grouping] or end <= start:
             raise ValueError(f"summaries by {grouping or 'minute'} cannot be read from {start} to {end}")
         found: list[Summary] = []
-        await self._pace.take()
+        pace = self._paces.setdefault(account, self._pace.another())
+        await pace.take()
         async for page in self._api.summaries(account, meter_id, customer, start, end, grouping):
             found.extend(page)
             if len(page) == PAGE:  # another one may follow, which is another read
-                await self._pace.take()
+                await pace.take()
         return sorted(found, key=lambda summary: summary.start)
