@@ -129,11 +129,12 @@ def _directory(state: Condition, outlet: "Outlet", where: str) -> Iterator[Findi
         if one.shared:
             examples = ", ".join(shown(value) for value in one.examples)
             text = f"values of {one.field} that several customers have: {one.shared}, such as {examples}"
-            yield Finding(
-                Level.PROBLEM, name, text, "give each value to one customer: whose usage it is is not guessed"
-            )
+            remedy = "give each value to one customer only; until then its usage waits, because nobody is guessed"
+            yield Finding(Level.PROBLEM, name, text, remedy)
         known = "" if one.listed else "; not all were read yet"
-        yield Finding(Level.OK, name, f"{one.customers} customers have {one.field}{known}")
+        yield Finding(
+            Level.OK, name, f"{one.customers} customer{'s have' if one.customers != 1 else ' has'} {one.field}{known}"
+        )
         if one.listing is not None:
             yield Finding(Level.NOTE, name, f"customers are being listed: {_bar(*one.listing)}")
     found = {(one.account, one.field) for one in state.directories}

@@ -43,6 +43,7 @@ async def examine(config: "Config") -> list[Finding]:
 
 
 def _listeners(config: "Config") -> "Iterator[tuple[str, HostPort]]":
+    from otel_usageflow.extensions.admin import AdminConfig
     from otel_usageflow.receivers.otlp.config import OtlpConfig
 
     for id_ in config.used(Kind.RECEIVER):
@@ -52,6 +53,10 @@ def _listeners(config: "Config") -> "Iterator[tuple[str, HostPort]]":
                 part = getattr(receiver.protocols, protocol)
                 if part is not None:
                     yield f"receivers::{id_}::protocols::{protocol}", part.endpoint
+    for id_ in config.used(Kind.EXTENSION):
+        extension = config.extensions[id_].config
+        if isinstance(extension, AdminConfig):  # where links to connect accounts and webhooks come back to
+            yield f"extensions::{id_}", extension.endpoint
 
 
 async def _listening(where: str, endpoint: "HostPort") -> Finding:
