@@ -211,7 +211,7 @@ def free_port() -> int:
 
 async def measure(arguments: argparse.Namespace, directory: Path) -> None:
     """Everything."""
-    customers = arguments.customers
+    customers, active = arguments.customers, min(arguments.active, arguments.customers)
     stripe, url = await double(arguments)
     config, ledger = directory / "usageflow.yaml", directory / "ledger"
     port = free_port()
@@ -222,7 +222,7 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
         print(f"start with an empty ledger: {await service.start():.2f} s")
         began = time.perf_counter()
         half = asyncio.create_task(_listed(ledger, customers // 2))
-        times = await acknowledged(service, half, customers)
+        times = await acknowledged(service, half, active)
         took = time.perf_counter() - began
         before = await half
         await service.end(kill=True)
@@ -230,16 +230,16 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
         print(f"killed after {before:,} customers; start in the middle of the listing: {await service.start():.2f} s")
         began = time.perf_counter()
         whole = asyncio.create_task(service.line("customers_listed"))
-        times += await acknowledged(service, whole, customers)
+        times += await acknowledged(service, whole, active)
         took += time.perf_counter() - began
         pages = reads(url).get("/v1/customers", 0)
         rate = customers / took
         print(f"listing: {took:.0f} s, {pages:,} pages read for {-(-customers // 100):,}, {rate:,.0f} customers/s")
         print(f"acknowledgement of {_BATCH} spans, 20 calls a second, while it lists: {shown(times)}")
         quiet = asyncio.ensure_future(asyncio.sleep(20))
-        print(f"  and afterwards: {shown(await acknowledged(service, quiet, customers))}")
+        print(f"  and afterwards: {shown(await acknowledged(service, quiet, active))}")
         print("resident after the listing: {:.0f} MiB, at most {:.0f} MiB".format(*service.resident))
-        await _active(service, ledger, min(arguments.active, customers))
+        await _active(service, ledger, active)
         print(
             "resident with {:,} active users: {:.0f} MiB, at most {:.0f} MiB".format(
                 arguments.active, *service.resident
@@ -248,7 +248,7 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
         await service.end()
         disk = _directory_bytes(ledger)
         print(f"on disk: {disk / 2**20:.0f} MiB for the directory, {disk / customers:.0f} bytes a customer")
-        cold, warm = look_up(ledger, customers, min(arguments.active, customers))
+        cold, warm = look_up(ledger, customers, active)
         print(f"look-up: {cold:.2f} us the first time (in batches), {warm:.2f} us when warm")
         service = Service(config, port)
         print(f"start with {customers:,} customers: {await service.start():.2f} s")
@@ -272,10 +272,9 @@ async def _listed(ledger: Path, customers: int) -> int:
 
 async def _active(service: Service, ledger: Path, active: int) -> None:
     """Usage of many users, until it is all frozen."""
-    users = random.Random(3).sample(range(active * 10 if active * 10 <= 1_000_000 else active), active)
     began = time.perf_counter()
     for first in range(0, active, 500):
-        await asyncio.to_thread(service.take, [f"user-{one}" for one in users[first : first + 500]])
+        await asyncio.to_thread(service.take, [f"user-{one}" for one in range(first, min(first + 500, active))])
     while True:
         await asyncio.sleep(1)
         with closing(open_for_reading(ledger)) as connection:

@@ -13,7 +13,7 @@ from otel_usageflow.model.clock import SECOND, SteadyClock
 from otel_usageflow.testing.stripe import StripeDouble
 
 HOUR = 3_600.0
-RHYTHM = Rhythm(tick=0.02, look=0.02, reads_per_second=1_000, reads_per_hour=100_000)
+RHYTHM = Rhythm(tick=0.02, look=0.02, reports_idle=600.0, reads_per_second=1_000, reads_per_hour=100_000)
 """Looks all the time; what is waited for by the clock is waited for by advancing it."""
 _EVENTS = "SELECT state, identifier, value, reason, code FROM meter_events ORDER BY event_id"
 

@@ -22,7 +22,7 @@ class Time:
 
 @pytest.mark.parametrize("customers", [0, 1, 100, 1_000, 10_000])
 def test_an_idle_account_stays_within_its_allocation(customers: int) -> None:
-    """Polls, listings, meters and reports leave room for people; of a small account with all hurry that is allowed."""
+    """Polls, listings, meters and reports leave room for people; of a small account with all hurry there may be."""
     pages = max(1, -(-customers // 100))
     listings = pages * MONTH / listing_pause(customers, REFRESH, blind=False)
     polls = MONTH / poll_pause(REFRESH, webhook=False)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 _MOST = 120_000
-"""Users that are remembered, at some 300 bytes each."""
+"""Users that are remembered, at some 250 bytes each."""
 _AT_ONCE = 1_000
 
 # CROSS JOIN: for each value one search of the primary key, whatever SQLite believes about the tables.
@@ -29,44 +29,54 @@ class Lookup:
     def __init__(self, book: str) -> None:
         self._book = book
         self._accounts: dict[str, int] = {}
-        self._known: dict[tuple[int, str, str], tuple[str, ...]] = {}
+        self._known: dict[tuple[int, str], dict[str, str | tuple[str, ...]]] = {}
+        """(account, field) -> user -> the customer, or none or several."""
+        self._size = 0
 
     def customers(self, connection: sqlite3.Connection, asked: Iterable[Asked]) -> dict[Asked, tuple[str, ...]]:
         """The customers of each: two of them say as much as more would."""
         found: dict[Asked, tuple[str, ...]] = {}
-        missed: dict[tuple[str, str], list[str]] = defaultdict(list)
-        known = self._known
-        for one in asked:
-            account, field, user = one
-            number = self._accounts.get(account)
-            answer = known.get((number, field, user)) if number is not None else None
-            if answer is None:
-                missed[account, field].append(user)
-            else:
-                found[one] = answer
-        for (account, field), users in missed.items():
+        by_field: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for account, field, user in asked:
+            by_field[account, field].append(user)
+        for (account, field), users in by_field.items():
             number = self._account(connection, account)
-            for first in range(0, len(users), _AT_ONCE):
-                answers = {} if number is None else _read(connection, number, field, users[first : first + _AT_ONCE])
-                for user in users[first : first + _AT_ONCE]:
-                    found[account, field, user] = answer = answers.get(user, ())
-                    if number is not None:
-                        self._remember(number, field, user, answer)
+            if number is None:
+                found.update(((account, field, user), ()) for user in users)
+                continue
+            known = self._known.setdefault((number, field), {})
+            missed = []
+            for user in users:
+                answer = known.get(user)
+                if answer is None:
+                    missed.append(user)
+                else:
+                    found[account, field, user] = (answer,) if isinstance(answer, str) else answer
+            for first in range(0, len(missed), _AT_ONCE):
+                some = missed[first : first + _AT_ONCE]
+                read = _read(connection, number, field, some)
+                for user in some:
+                    found[account, field, user] = customers = read.get(user, ())
+                    self._remember(number, field, user, customers)
         return found
 
     def forget(self, account_id: int, field: str, value: str) -> None:
         """The directory says something else about this value now."""
-        self._known.pop((account_id, field, value), None)
+        if self._known.get((account_id, field), {}).pop(value, None) is not None:
+            self._size -= 1
 
     def clear(self) -> None:
         """Forget everything, after a rollback."""
         self._accounts.clear()
         self._known.clear()
+        self._size = 0
 
     def _remember(self, account_id: int, field: str, user: str, customers: tuple[str, ...]) -> None:
-        if len(self._known) >= _MOST:
+        if self._size >= _MOST:
             self._known.clear()
-        self._known[account_id, field, user] = customers
+            self._size = 0
+        self._known.setdefault((account_id, field), {})[user] = customers[0] if len(customers) == 1 else customers
+        self._size += 1
 
     def _account(self, connection: sqlite3.Connection, account: str) -> int | None:
         number = self._accounts.get(account)
