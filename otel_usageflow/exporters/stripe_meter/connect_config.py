@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from otel_usageflow.config.section import STAND_IN
 from otel_usageflow.config.types import ConfigModel, Secret
@@ -58,21 +58,24 @@ class ConnectConfig(ConfigModel):
     scope: Literal["read_write"] = Field(
         default="read_write", description="What `oauth` asks for: usage is written, so nothing less will do."
     )
+    encryption_key_file: str | None = Field(default=None, description="A file with encryption keys, one a line.")
     encryption_key: Secret | None = Field(
         default=None,
+        validate_default=True,
         description="Encrypts what is kept, and signs links; several keys, separated by spaces: the first one is "
         "used, the others only open what was encrypted with them.",
     )
-    encryption_key_file: str | None = Field(default=None, description="A file with such keys, one a line.")
 
-    @model_validator(mode="after")
-    def _one_key(self) -> Self:
-        if (self.encryption_key is None) == (self.encryption_key_file is None):
+    # On the field, not on the section: commands that need no secret must be able to do without this one.
+    @field_validator("encryption_key")
+    @classmethod
+    def _one_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if (key is None) == (info.data.get("encryption_key_file") is None):
             raise ValueError(
                 "give exactly one of encryption_key and encryption_key_file: nothing is stored unencrypted; "
                 f"make a key with: {MAKE_A_KEY}"
             )
-        return self
+        return key
 
 
 def problems_of(connect: ConnectConfig, mode: str) -> list[ConfigProblem]:

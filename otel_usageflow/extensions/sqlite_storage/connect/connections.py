@@ -1,10 +1,11 @@
 """Connected accounts and the links that lead to them, as rows; every change of them stands in the audit log."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from otel_usageflow.errors import StorageCorrupt
 from otel_usageflow.extensions.sqlite_storage.proof.audit import record
 from otel_usageflow.ledger import connections as of
 from otel_usageflow.ledger.audit import SERVICE, Change
@@ -175,6 +176,16 @@ def unsent(connection: sqlite3.Connection, book: str) -> Mapping[str, int]:
     )
 
 
+def wrong_words(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """(where, what): rows that say something that there is not, so that the file was damaged or changed."""
+    known = ", ".join(f"'{one}'" for one in ConnectionState)
+    for account, state in connection.execute(f"SELECT account, state FROM connections WHERE state NOT IN ({known})"):
+        yield f"connected account {account}", f"is in the state {state!r}, which there is not"
+    known = ", ".join(f"'{one}'" for one in Outcome)
+    for nonce, said in connection.execute(f"SELECT nonce, outcome FROM connect_links WHERE outcome NOT IN ({known})"):
+        yield f"connect link {bytes(nonce)[:4].hex()}", f"has the outcome {said!r}, which there is not"
+
+
 def forget_open_links(connection: sqlite3.Connection) -> None:
     """No link works in a copy: it may have been used since the copy was made."""
     connection.execute(
@@ -208,7 +219,13 @@ def _name(link: Link) -> str:
 
 def _connection(row: tuple[Any, ...]) -> Connection:
     account, kind, scope, state, connected_at, changed_at, actor, told, sealed, renew_at, began = row
-    over = ConnectionState(state)
+    try:
+        over = ConnectionState(state)
+    except ValueError:
+        raise StorageCorrupt(
+            f"the connected account {account} is in the state {state!r}, which there is not: the ledger is damaged; "
+            "see `otel-usageflow ledger verify`"
+        ) from None
     return Connection(
         account, kind, scope, over, connected_at, changed_at, actor, bool(told), sealed, renew_at, bool(began)
     )

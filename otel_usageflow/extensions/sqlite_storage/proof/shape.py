@@ -6,6 +6,7 @@ Records and windows have digests and sums of their own, and are too many to be r
 
 import sqlite3
 
+from otel_usageflow.extensions.sqlite_storage.connect.connections import wrong_words
 from otel_usageflow.extensions.sqlite_storage.damage import of_connection, recovery
 from otel_usageflow.ledger.states import EventState
 from otel_usageflow.ledger.verification import Progress, Verification
@@ -52,6 +53,8 @@ def check_shape(connection: sqlite3.Connection, found: Verification, progress: P
         (rows,) = connection.execute(f"SELECT count(*) FROM {table} WHERE {wrong}").fetchone()
         if rows:
             found.find("shape", table, f"{rows} rows hold values of another type than is written there", remedy)
+    for where, what in wrong_words(connection):
+        found.find("shape", where, what, remedy)
     for problem, condition in _RULES.items():
         for (event_id,) in connection.execute(f"SELECT event_id FROM meter_events WHERE {condition}"):
             found.find("shape", f"meter event {event_id}", problem, remedy)
