@@ -70,7 +70,7 @@ class IngestTokenAuth:
         """Token -> the hour in which it was last used."""
         self._noted: dict[str, float] = {}
         self._refused = Counter(dict.fromkeys(_CAUSES, 0))
-        self._accepted: Counter[str] = Counter()
+        self._accepted = 0
         self._following: list[_Following] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._troubled = False
@@ -110,7 +110,7 @@ class IngestTokenAuth:
         if state is not TokenState.VALID:
             raise self._refusal(state.value, f"the ingest token {token.id} is {state.value}; ask for another one")
         self._used[token.id] = now // _HOUR * _HOUR
-        self._accepted[token.id] += 1
+        self._accepted += 1
         return Caller(token.account, token.book, token.id)
 
     def follow_accounts(self, book: str, tell: Callable[[str], None]) -> Callable[[], None]:
@@ -125,10 +125,6 @@ class IngestTokenAuth:
         now = self._now()
         states = Counter(dict.fromkeys(TokenState, 0))
         states.update(token.state(now) for token in self._tokens.values())
-        used = Counter[str]()
-        for token in self._tokens.values():
-            if number := self._accepted[token.id]:
-                used[token.account or "own"] += number
         return [
             *(
                 Measurement(
@@ -140,15 +136,12 @@ class IngestTokenAuth:
                 )
                 for state, number in states.items()
             ),
-            *(
-                Measurement(
-                    "otel_usageflow_ingest_calls_total",
-                    "counter",
-                    number,
-                    "Calls that came with a valid ingest token, by its account.",
-                    {"extension": self._id, "account": account},
-                )
-                for account, number in used.items()
+            Measurement(
+                "otel_usageflow_ingest_calls_total",
+                "counter",
+                self._accepted,
+                "Calls that came with a valid ingest token.",
+                {"extension": self._id},
             ),
             *(
                 Measurement(

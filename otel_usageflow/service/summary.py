@@ -59,6 +59,7 @@ class UsageSummary:
             traffic.unbilled[policy, "status"] += 0
             traffic.failed_conditions[policy] += 0
             traffic.cut_short[policy] += 0
+            traffic.others_policies[policy] += 0
             traffic.waiting[policy] += 0
             for reason in _SEEN_BY_POLICIES:
                 traffic.quarantined[policy, reason.value] += 0

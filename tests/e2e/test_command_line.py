@@ -147,7 +147,7 @@ def test_components() -> None:
         "receivers": {"otlp"},
         "processors": {"usage_policy"},
         "exporters": {"debug", "stripe_meter"},
-        "extensions": {"bearertokenauth", "health_check", "sqlite_storage"},
+        "extensions": {"admin", "bearertokenauth", "health_check", "ingesttokenauth", "sqlite_storage"},
     }
 
 

@@ -38,6 +38,8 @@ async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
             "metrics.yaml",
             service__telemetry__metrics__readers=readers,
             processors__usage_policy__policies=_policies(directory),
+            extensions__ingesttokenauth="{storage: sqlite_storage}",
+            service__extensions="[sqlite_storage, health_check, ingesttokenauth]",
         )
         service = Service(config)
         try:

@@ -1,6 +1,9 @@
 """The tables of version 3: connected accounts and ingest tokens."""
 
-CONNECT_TABLES = """
+from otel_usageflow.extensions.sqlite_storage.ingest_schema import INGEST_TABLES
+
+CONNECT_TABLES = (
+    """
 CREATE TABLE connections (
   book TEXT NOT NULL,
   account TEXT NOT NULL,
@@ -28,4 +31,6 @@ CREATE TABLE connect_links (
 ) WITHOUT ROWID;
 CREATE INDEX taken_links ON connect_links (book) WHERE outcome = 'taken';
 """
+    + INGEST_TABLES
+)
 """`sealed` is encrypted with the exporter's `connect::encryption_key`, and empty where nothing needs to be kept."""

@@ -1,4 +1,7 @@
-"""The table of version 3 for ingest tokens; `ledger/ingest_tokens.py` says what they are."""
+"""The table of version 3 for ingest tokens; `ledger/ingest_tokens.py` says what they are.
+
+`changed` grows with each token that is made or revoked; `check_sum` is over the columns that never change.
+"""
 
 INGEST_TABLES = """
 CREATE TABLE ingest_tokens (

@@ -33,16 +33,14 @@ Where what lives, and why:
   the range of commits of that window still begins or ends.
 - `stream_batches`, `meter_events.batch`, `report_suspects`: see `stream_schema.py`.
 - `pruning`: what a pass of pruning that has not ended yet has removed so far; its end is told in `audit`.
-- `connections`: connected accounts, those that are over too. `connect_links`: the links that `connect url` has made, and
+- `connections`: connected accounts, those that are over too. `connect_links`: links that `connect url` has made, and
   what became of each; a link is used once.
-- `ingest_tokens`: the tokens that let companies in, by their digests; `changed` grows with each change of one, and the
-  check sum is over the columns that never change.
+- `ingest_tokens`: the tokens that let companies in, see `ingest_schema.py`.
 """
 
 from otel_usageflow.extensions.sqlite_storage.connect_schema import CONNECT_TABLES
 from otel_usageflow.extensions.sqlite_storage.directory_schema import DIRECTORY_TABLES
 from otel_usageflow.extensions.sqlite_storage.identity_schema import IDENTITY_TABLES
-from otel_usageflow.extensions.sqlite_storage.ingest_schema import INGEST_TABLES
 from otel_usageflow.extensions.sqlite_storage.stream_schema import STREAM_TABLES
 from otel_usageflow.extensions.sqlite_storage.trace_schema import TRACE_TABLES
 
@@ -396,7 +394,7 @@ CREATE INDEX refused_for_reason ON meter_events (reason, account_id, customer) W
     + TRACE_TABLES
 )
 
-_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES + INGEST_TABLES + IDENTITY_TABLES
+_V3 = STREAM_TABLES + CONNECT_TABLES + DIRECTORY_TABLES + IDENTITY_TABLES
 
 MIGRATIONS: tuple[str, ...] = (_V1, _V2, _V3)
 """Script number n takes a ledger from version n to n + 1."""
