@@ -16,7 +16,7 @@ from stripe.oauth_error import (
 )
 from stripe_sdk import sdk
 
-from otel_usageflow.testing.stripe import ManualClock, StripeDouble
+from otel_usageflow.testing.stripe import Fault, ManualClock, StripeDouble
 
 NOW = 1_790_000_000
 BACK = "http://127.0.0.1:1/callback"
@@ -187,9 +187,45 @@ async def test_a_refresh_token_of_connect_stays_good(double: StripeDouble) -> No
         for by, mode in ((live, True), (live, True), (client, False)):
             granted = await token(by, grant_type="refresh_token", refresh_token=refresh)
             assert (granted["livemode"], granted["refresh_token"]) == (mode, refresh)
+        lesser = await token(live, grant_type="refresh_token", refresh_token=refresh, scope="read_only")
+        async with sdk(double, api_key=lesser["access_token"]) as reader:
+            await reader.v1.customers.list_async()
+            with pytest.raises(stripe.PermissionError):
+                await reader.v1.customers.create_async({})
         with pytest.raises(InvalidScopeError):
             await token(live, grant_type="refresh_token", refresh_token=refresh, scope="everything")
         assert double.connected(livemode=True) == double.connected(livemode=False) == ["acct_shop"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "connected"),
+    [
+        (Fault.ERROR_BEFORE, False),
+        (Fault.ERROR_STORED, False),
+        (Fault.UNAVAILABLE, False),
+        (Fault.NOT_JSON, False),
+        (Fault.RESET_BEFORE, False),
+        (Fault.ERROR_AFTER, True),
+        (Fault.RESET_AFTER, True),
+        (Fault.MALFORMED, True),
+    ],
+)
+async def test_an_exchange_may_fail_before_or_after_it_took_place(
+    double: StripeDouble, fault: Fault, connected: bool
+) -> None:
+    """What failed before can be tried again; what was lost after has used up the code: a second try ends it all."""
+    async with sdk(double) as client:
+        code = query(double.approve(link(client, double), "acct_shop"))["code"]
+        double.fault("/oauth/token", fault)
+        with pytest.raises((stripe.APIError, stripe.APIConnectionError)):
+            await for_code(client, code)
+        assert double.connected() == (["acct_shop"] if connected else [])
+        if connected:
+            with pytest.raises(InvalidGrantError):
+                await for_code(client, code)
+            assert double.connected() == []
+        else:
+            assert (await for_code(client, code))["stripe_user_id"] == "acct_shop"
 
 
 async def test_deauthorising_ends_the_connection(double: StripeDouble) -> None:

@@ -162,6 +162,28 @@ async def test_they_arrive_shuffled_on_request(double: StripeDouble, receiver: W
     assert sorted(told) == sorted(customers)
 
 
+async def test_a_report_of_a_connected_account_names_it(double: StripeDouble, receiver: WebhookReceiver) -> None:
+    """Thin events have the account as `context`, and only the endpoint for connected accounts is told."""
+    endpoint = double.add_webhook(receiver.url, kind="thin", connect=True)
+    double.connect_account("acct_shop")
+    now = int(double.clock.now())
+    for account in (None, "acct_shop"):
+        double.add_meter("api_request", account=account)
+        customer = double.add_customer(account=account)
+        double.reject("api_request", "archived_meter", account=account)
+        async with sdk(double, account=account) as client:
+            await send(client, customer, identifier=f"id-{account}", timestamp=now)
+    double.clock.advance(10)
+    await double.wait_until(lambda: len(receiver.received) == 1 and double.webhooks.idle)
+    async with sdk(double) as client:
+        (one,) = receiver.received
+        notice = client.parse_event_notification(one.body, one.signature, endpoint.secret)
+        assert str(notice.context) == "acct_shop"
+        options: Any = {"stripe_context": notice.context}
+        whole: Any = await client.v2.core.events.retrieve_async(notice.id, options=options)
+        assert whole.data.reason.error_types[0].sample_errors[0].request.identifier == "id-acct_shop"
+
+
 async def test_who_hears_of_whom() -> None:
     """The platform's endpoint hears of itself, the one for connected accounts of them, each in its mode."""
     async with (

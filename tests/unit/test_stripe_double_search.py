@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_usageflow.testing.stripe.customers import Customer
+from otel_usageflow.testing.stripe.customer import Customer
 from otel_usageflow.testing.stripe.failures import StripeFailure
 from otel_usageflow.testing.stripe.search_query import compile_query
 

@@ -102,7 +102,7 @@ class Api:
 
     async def _answer(self, request: Request, rule: Rule | None) -> Answer:
         if request.path in OAUTH_PATHS:
-            return self.pages.answer(request, key_of(request.headers))
+            return await self._answer_oauth(request, rule)
         account = self._authenticate(request)
         if is_v2(request) and "Stripe-Version" not in request.headers:
             raise no_version()
@@ -139,6 +139,17 @@ class Api:
             known.release(key)
             raise
         known.finish(key, answer)
+        return answer
+
+    async def _answer_oauth(self, request: Request, rule: Rule | None) -> Answer:
+        fault = None if rule is None else rule.fault
+        if rule is not None and fault is Fault.SLOW_BEFORE:
+            await self._pause(rule.seconds)
+        if fault is Fault.ERROR_STORED:
+            raise server_error(stored=False)  # nothing is stored here: keys of idempotency mean nothing to OAuth
+        answer = self.pages.answer(request, key_of(request.headers))
+        if fault is Fault.ERROR_AFTER:
+            raise server_error(stored=False)
         return answer
 
     async def _execute(

@@ -109,11 +109,16 @@ class Connections:
         if connection is None:
             raise no_access(key, account)
         if connection.scope == "read_only" and method != "GET":
-            raise StripeFailure(
-                403,
-                f"This application does not have the required permissions for this endpoint on account '{account}'. "
-                "Having the 'read_write' scope would allow this request to continue.",
-            )
+            raise only_reading(account)
+
+
+def only_reading(account: str) -> StripeFailure:
+    """403: the scope is `read_only`."""
+    return StripeFailure(
+        403,
+        f"This application does not have the required permissions for this endpoint on account '{account}'. "
+        "Having the 'read_write' scope would allow this request to continue.",
+    )
 
 
 def no_access(key: str, account: str) -> StripeFailure:

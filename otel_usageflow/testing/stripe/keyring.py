@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Iterable, Mapping
 
 from otel_usageflow.testing.stripe.connected_accounts import OWN_ACCOUNT
-from otel_usageflow.testing.stripe.connections import Connections, no_access
+from otel_usageflow.testing.stripe.connections import Connections, no_access, only_reading
 from otel_usageflow.testing.stripe.failures import invalid_key, key_expired, no_key
 from otel_usageflow.testing.stripe.message import Request
 from otel_usageflow.testing.stripe.oauth import OAuth
@@ -48,6 +48,8 @@ class Keyring:
             if name not in (None, token.account):
                 raise no_access(key, name or "")
             self._connections.admit(key, token.account, request.method, token.livemode)
+            if token.scope == "read_only" and request.method != "GET":
+                raise only_reading(token.account)
             if token.app:
                 self._permissions.admit_app(token.client_id, request.method, request.path, token.account)
             return token.account, token.livemode

@@ -79,7 +79,8 @@ class Permissions:
             )
 
     def _missing(self, key: str, method: str, path: str) -> str | None:
-        granted, permission = self._by_key.get(key), needed(method, path)
+        granted = self._by_key.get(key)
+        permission = None if granted is None else needed(method, path)
         if granted is None or permission is None:
             return None
         if permission in granted or permission.replace("_read", "_write") in granted:

@@ -9,6 +9,7 @@ import tempfile
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from pathlib import Path
 
 from aiohttp import web
@@ -133,11 +134,10 @@ class Server:
         return response
 
     def _headers(self, request: Request, answer: Answer) -> dict[str, str]:
+        shared = self._api.shared
         headers = {
             "Content-Type": "application/json",
-            "Date": email.utils.formatdate(
-                self._api.shared.clock.now() + self._api.shared.settings.date_skew, usegmt=True
-            ),
+            "Date": _date(int(shared.clock.now() + shared.settings.date_skew)),
             "Request-Id": request.id,
             "Stripe-Version": request.headers.get("Stripe-Version", API_VERSION),
             **answer.headers,
@@ -153,6 +153,11 @@ class Server:
             form = dict(request.pairs)
             self._calls.append(Call(request.method, request.path, form, request.headers, status, request.id, at))
         self._changed()
+
+
+@lru_cache(maxsize=4)
+def _date(moment: int) -> str:
+    return email.utils.formatdate(moment, usegmt=True)
 
 
 def _reset(http: web.BaseRequest) -> None:
