@@ -113,6 +113,19 @@ async def test_a_renewal_without_an_answer_is_tried_again(tmp_path: Path, stripe
         assert service.connections()["acct_1"].usable
 
 
+async def test_a_renewal_is_not_broken_off(tmp_path: Path, stripe: StripeDouble) -> None:
+    """The service stops while Stripe answers: the new pair is awaited and written down first."""
+    config = written(tmp_path, stripe, kind="app")
+    async with connecting(config) as service:
+        await installed(service, stripe)
+        sealed = service.connections()["acct_1"].sealed
+    rule = stripe.fault(TOKEN, Fault.SLOW_AFTER, seconds=1.5)
+    async with connecting(config, clock=Ahead(3000)) as service:  # type: ignore[arg-type]
+        await until(lambda: rule.fired, 20)
+    one = service.connections()["acct_1"]
+    assert (one.usable, one.renewing, one.sealed == sealed) == (True, False, False)
+
+
 async def test_a_pair_that_was_lost_on_the_way(tmp_path: Path, stripe: StripeDouble) -> None:
     """Stripe rolled the refresh token and we never heard: the account is lost, visibly, and its usage is kept."""
     config = written(tmp_path, stripe, kind="app")

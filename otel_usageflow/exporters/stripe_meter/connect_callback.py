@@ -9,6 +9,7 @@ What it keeps to:
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ _log = structlog.get_logger(__name__)
 
 _NEW_LINK = "make a new link with `otel-usageflow connect url`"
 _MOST_SAID = 300
+_SILENCE = 5.0
+"""Seconds between two lines about states that were refused."""
 _PATIENCE = 30.0
 """Seconds for which the ledger is asked again to take what Stripe has granted."""
 _PARAMETERS = ("state", "code", "error", "error_description")
@@ -55,6 +58,8 @@ class Callback:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._exchanges: dict[bytes, asyncio.Task[web.Response]] = {}
+        self._silent_until = 0.0
+        self._untold = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """One visit."""
@@ -65,10 +70,10 @@ class Callback:
         try:
             state = read(said.get("state", ""), self._desk.keys)
         except Forged:
-            _log.warning("connect_state_refused", book=self._desk.book, why="it was not signed with our keys")
+            self._tell_refused("it was not signed with our keys")
             return pages.not_ours()
         if state.book != self._desk.book:
-            _log.warning("connect_state_refused", book=self._desk.book, why=f"it was made for {state.book}")
+            self._tell_refused(f"it was made for {state.book}")
             return pages.foreign()
         code = said.get("code", "")
         if "error" not in said and not (code and code.isascii() and code.isprintable()):
@@ -78,6 +83,14 @@ class Callback:
         except Unavailable as error:
             _log.error("connect_not_written", why=str(error), meaning="nothing was exchanged; the link is still good")
             return pages.not_now()
+
+    def _tell_refused(self, why: str) -> None:
+        """Anybody can call the callback as often as they like: the log has the first, and then how many came."""
+        if time.monotonic() < self._silent_until:
+            self._untold += 1
+            return
+        _log.warning("connect_state_refused", book=self._desk.book, why=why, not_told_before=self._untold)
+        self._silent_until, self._untold = time.monotonic() + _SILENCE, 0
 
     async def finish(self, patience: float) -> None:
         """Let exchanges that have begun come to their end, for some seconds."""
@@ -101,9 +114,9 @@ class Callback:
                 await asyncio.shield(running)
                 link = (await desk.ledger.claim(nonce, Outcome.TAKEN, desk.now()))[1] or link
             else:
-                _log.warning("connect_state_refused", book=desk.book, why=f"its link was used before: {link.outcome}")
+                self._tell_refused(f"its link was used before: {link.outcome}")
             return pages.used(link, desk.mode)
-        _log.warning("connect_state_refused", book=desk.book, why=_WHY[claim])
+        self._tell_refused(_WHY[claim])
         return {Claim.EXPIRED: pages.expired, Claim.FOREIGN: pages.foreign}.get(claim, pages.not_ours)()
 
     async def _denied(self, link: Link, said: dict[str, str]) -> web.Response:

@@ -93,7 +93,7 @@ class Connecting:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._callback.finish(_FINISH)
+        await asyncio.gather(self._callback.finish(_FINISH), self._tokens.finish(_FINISH))
         await self._stack.aclose()
 
     async def follow(self) -> None:

@@ -9,6 +9,7 @@ the pair: then Stripe refuses the old refresh token, the account is lost, and ha
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import structlog
 
@@ -29,6 +30,15 @@ _LIFE_USED = 0.8
 """Of a token's life, when it is renewed."""
 
 
+class _Read(NamedTuple):
+    """What our keys make of what stands in the ledger: opening it is too slow to be done again and again."""
+
+    sealed: bytes
+    tokens: Tokens | None
+    newest: bool
+    """Whether the key that is in use now has sealed it, or nothing can be done about it."""
+
+
 class TokenKeeper:
     """Keeps the tokens of one book."""
 
@@ -46,21 +56,24 @@ class TokenKeeper:
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._wanted: set[str] = set()
-        self._unreadable: set[str] = set()
+        self._stopping = False
+        self._read: dict[str, _Read] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._running: set[asyncio.Task[bool]] = set()
 
     def opened(self, connections: Mapping[str, Connection]) -> dict[str, str]:
         """The access tokens by account, as far as our keys open them."""
         found = {}
+        known, self._read = self._read, {}
         for account, connection in connections.items():
             if not connection.usable or not connection.sealed:
                 continue
-            tokens = self._keys.open(connection.sealed, account)
-            if tokens is not None:
-                found[account] = tokens.access
-                self._unreadable.discard(account)
-            elif account not in self._unreadable:
-                self._unreadable.add(account)
+            before = known.get(account)
+            new = before is None or before.sealed != connection.sealed
+            read = self._read[account] = self._open(connection) if before is None or new else before
+            if read.tokens is not None:
+                found[account] = read.tokens.access
+            elif new:
                 _log.error(
                     "connect_tokens_unreadable",
                     account=account,
@@ -79,22 +92,39 @@ class TokenKeeper:
 
     async def renew(self, connections: Mapping[str, Connection]) -> bool:
         """Renew what is due; whether anything has changed."""
-        due = [one for one in connections.values() if one.usable and one.sealed and self._is_due(one)]
-        return any(await asyncio.gather(*(self._renew(one) for one in due)))
+        due = [one for one in connections.values() if one.account in self._read and self._is_due(one)]
+        tasks = [asyncio.create_task(self._renew(one)) for one in due]
+        self._running.update(tasks)
+        for task in tasks:
+            task.add_done_callback(self._running.discard)
+        # An exchange that has begun is not broken off when the service stops: its answer would be lost.
+        return any(await asyncio.gather(*map(asyncio.shield, tasks)))
+
+    async def finish(self, patience: float) -> None:
+        """Let exchanges that have begun come to their end, for some seconds; no other begins."""
+        self._stopping = True
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=patience)
 
     def _is_due(self, connection: Connection) -> bool:
         if time.monotonic() < self._not_before.get(connection.account, 0.0):
             return False
         late = connection.renew_at <= self._now() or connection.renewing
-        return late or connection.account in self._wanted or not self._keys.is_newest(connection.sealed)
+        return late or connection.account in self._wanted or not self._read[connection.account].newest
+
+    def _open(self, connection: Connection) -> "_Read":
+        tokens = self._keys.open(connection.sealed, connection.account)
+        return _Read(connection.sealed, tokens, tokens is None or self._keys.is_newest(connection.sealed))
 
     async def _renew(self, connection: Connection) -> bool:
         account = connection.account
-        tokens = self._keys.open(connection.sealed, account)
-        if tokens is None:
+        read = self._read[account]
+        if (tokens := read.tokens) is None:
             return False
         async with self._turns:
-            if not self._keys.is_newest(connection.sealed) and connection.renew_at > self._now():
+            if self._stopping:
+                return False
+            if not read.newest and connection.renew_at > self._now():
                 sealed = self._keys.seal(tokens, account)  # with the key that is in use now
                 return await self._ledger.renewed(account, connection.sealed, sealed, connection.renew_at)
             if not await self._ledger.renewing(account, connection.sealed):
