@@ -104,7 +104,8 @@ class CustomersConfig(ConfigModel):
     """The customer directory."""
 
     refresh: Duration = Field(
-        default=timedelta(minutes=10), description="How often the customer directory is refreshed."
+        default=timedelta(minutes=10),
+        description="How often changes of customers are looked for while nobody waits for one.",
     )
 
     @model_validator(mode="after")
