@@ -29,6 +29,12 @@ interop: .venv/.dev ## with programs of others: a Collector, SDKs for Node and J
 chaos: .venv/.dev ## kill -9 two hundred times under load, with every fault of the Stripe double; some ten minutes
 	CHAOS_KILLS=200 $(BIN)/pytest --timeout=0 -s -v tests/e2e/test_kill_nine.py $(ARGS)
 
+bench: .venv/.dev .venv-bench/.done ## how much the service takes, beside an empty gRPC server; some ten minutes; ARGS=--quick
+	PYTHONPATH=benchmarks $(BIN)/python -m throughput $(ARGS)
+
+bench-compare: .venv/.dev ## two results of make bench side by side: A=benchmarks/results/OLD.json B=...
+	PYTHONPATH=benchmarks $(BIN)/python -m throughput.compare $(A) $(B) $(ARGS)
+
 bench-ledger: .venv/.dev ## what a ledger of 20 million records costs; some ten minutes and 3 GB of disk
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/ledger_at_scale.py $(ARGS)
 
@@ -94,6 +100,13 @@ lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--
 .venv-proto/.done: | .venv/bin/python
 	$(PYTHON) -m venv .venv-proto
 	.venv-proto/bin/python -m pip install --quiet "grpcio-tools==1.65.5" "setuptools<80"
+	@touch $@
+
+# What only measuring needs: Rotel to measure beside, where there is a wheel of it, and matplotlib for the picture.
+.venv-bench/.done: | .venv/bin/python
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet "matplotlib==3.11.2"
+	-.venv-bench/bin/python -m pip install --quiet --only-binary=:all: --pre "rotel==0.0.1a15"
 	@touch $@
 
 .venv-lock/.done: | .venv/bin/python

@@ -1,0 +1,1 @@
+"""How much the service takes: `make bench`. Start with `__main__.py`."""

@@ -1,0 +1,166 @@
+"""What is measured: the service with its ledger and a Stripe double, the empty gRPC server, and Rotel."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from throughput.process import Watched, python, started
+from throughput.spans import ENDPOINT, EVENT_NAME, FIELD
+
+WINDOW = "10s"
+CALLS = 20
+"""Meter events a second: sending goes on beside the load, and takes little of it. The double shares the machine."""
+
+
+@dataclass(slots=True)
+class Server:
+    """One that takes load."""
+
+    name: str
+    ports: dict[str, int]
+    """Protocol -> port."""
+    watched: Watched
+    ledger: Path | None = None
+
+    def disk(self) -> tuple[int, int]:
+        """(records, bytes) of the ledger."""
+        if self.ledger is None:
+            return 0, 0
+        with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as connection:
+            (records,) = connection.execute("SELECT count(*) FROM records").fetchone()
+        return records, self.ledger.stat().st_size
+
+
+def configuration(directory: Path, stripe: str, policies: int) -> dict[str, Any]:
+    """The service's configuration; policies beyond the first are for endpoints that nobody calls."""
+    common = {
+        "user": {"header": "x-account-id"},
+        "customer": {"metadata_field": FIELD},
+        "event_name": EVENT_NAME,
+    }
+    written = [{"name": "chat", "endpoint": f"POST {ENDPOINT}", **common}]
+    written += [
+        {"name": f"p{number}", "endpoint": f"POST /v1/other-{number}/:id", **common} for number in range(policies - 1)
+    ]
+    address = {"endpoint": "127.0.0.1:0"}
+    return {
+        "receivers": {"otlp": {"protocols": {"grpc": address, "http": address}}},
+        "processors": {"usage_policy": {"policies": written}},
+        "exporters": {
+            "stripe_meter": {
+                "api_key": "sk_test_double",
+                "endpoints": dict.fromkeys(("api", "meter_events", "connect"), stripe),
+                "aggregation": {"window": WINDOW},
+                "calls_per_second": CALLS,
+                "sending_queue": {"storage": "sqlite_storage"},
+            }
+        },
+        "extensions": {"sqlite_storage": {"directory": str(directory / "ledger")}},
+        "service": {
+            "extensions": ["sqlite_storage"],
+            "pipelines": {
+                "traces": {"receivers": ["otlp"], "processors": ["usage_policy"], "exporters": ["stripe_meter"]}
+            },
+            "telemetry": {"logs": {"encoding": "json"}},
+        },
+    }
+
+
+@contextlib.asynccontextmanager
+async def service(
+    users: int, policies: int = 1, directory: Path | None = None, launcher: list[str] | None = None
+) -> AsyncIterator[Server]:
+    """The service, ready, and the customers listed."""
+    async with contextlib.AsyncExitStack() as stack:
+        directory = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stripe = await stack.enter_async_context(started(python("throughput.stripe_side", str(users))))
+        config = directory / "config.yaml"
+        config.write_text(json.dumps(configuration(directory, await stripe.line(), policies)))
+        command = [*(launcher or []), *python("otel_usageflow", "--config", str(config))]
+        log = stack.enter_context((directory / "log").open("w"))
+        watched = await stack.enter_async_context(started(command, errors=log.fileno()))
+        ports = await _ready(watched, directory / "log")
+        ledger = directory / "ledger" / "ledger.db"
+        await _listed(ledger)
+        yield Server("otel-usageflow", ports, watched, ledger)
+
+
+async def _ready(watched: Watched, log: Path) -> dict[str, int]:
+    ports: dict[str, int] = {}
+    async with asyncio.timeout(60):
+        while True:
+            for line in _lines(log):
+                if not line.startswith("{"):
+                    continue  # a mistake in the configuration, which ends the process
+                told = json.loads(line)
+                if told["event"] == "started" and told.get("component") == "receivers::otlp":
+                    ports = {name: int(told[name].rpartition(":")[2]) for name in ("grpc", "http")}
+                if told["event"] == "ready":
+                    return ports
+            if watched.process.returncode is not None:
+                raise RuntimeError("\n".join(_lines(log)))
+            await asyncio.sleep(0.1)
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+async def _listed(ledger: Path) -> None:
+    async with asyncio.timeout(600):
+        while True:
+            with contextlib.closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as connection:
+                if connection.execute("SELECT count(*) FROM directories WHERE listed_at > 0").fetchone() == (1,):
+                    return
+            await asyncio.sleep(0.2)
+
+
+@contextlib.asynccontextmanager
+async def empty() -> AsyncIterator[Server]:
+    """The gRPC server that answers nothing."""
+    async with started(python("throughput.empty_server")) as watched:
+        yield Server("empty gRPC server", {"grpc": int(await watched.line())}, watched)
+
+
+def rotel_agent() -> Path | None:
+    """The program, where `make bench` could install it; its wheels are for some platforms only."""
+    found = sorted(Path(".venv-bench").glob("lib/python*/site-packages/rotel/rotel-agent"))
+    return found[0] if found else None
+
+
+@contextlib.asynccontextmanager
+async def rotel(agent: Path) -> AsyncIterator[Server]:
+    """Rotel, receiving into its black hole, which keeps nothing."""
+    ports = {"grpc": _free_port(), "http": _free_port()}
+    options = [f"--otlp-{name}-endpoint=127.0.0.1:{port}" for name, port in ports.items()]
+    files = [f"--{name}-file={tempfile.gettempdir()}/rotel-bench.{name}" for name in ("pid", "log")]
+    command = [str(agent), "start", *options, *files, "--exporter=blackhole"]
+    async with started(command, errors=subprocess.DEVNULL) as watched:
+        await _listening(ports["grpc"])
+        yield Server("Rotel, black hole", ports, watched)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _listening(port: int) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                writer.close()
+                return
