@@ -105,6 +105,7 @@ def _subcommand(
     group.add_argument("--customer", metavar="ID", help="usage of this Stripe customer")
     group.add_argument("--event-name", metavar="NAME", help="usage under this event name")
     group.add_argument("--account", metavar="ID", help="usage of this connected account; `own` is the key's own")
+    group.add_argument("--mode", choices=("test", "live"), help="usage under keys of this mode")
     moment = "a date, a time, unix seconds, or how long ago (24h, 7d); UTC"
     group.add_argument("--since", metavar="T", help=f"usage of spans that ended at or after T: {moment}")
     group.add_argument("--until", metavar="T", help="usage of spans that ended before T")
@@ -168,6 +169,7 @@ def _filters(arguments: argparse.Namespace) -> "Filters":
         customer=arguments.customer,
         event_name=arguments.event_name,
         account="" if arguments.account == "own" else arguments.account,
+        mode=arguments.mode,
         since=parse_moment(arguments.since, "--since") if arguments.since else None,
         until=parse_moment(arguments.until, "--until") if arguments.until else None,
         identifier=arguments.identifier,
@@ -178,8 +180,8 @@ def _filters(arguments: argparse.Namespace) -> "Filters":
 def _asked(arguments: argparse.Namespace, *more: str) -> dict[str, object]:
     """What the command was given, for the audit log."""
     names = (
-        "reason", "policy", "user", "customer", "event_name", "account", "since", "until", "identifier", "trace",
-        *more,
+        "reason", "policy", "user", "customer", "event_name", "account", "mode", "since", "until", "identifier",
+        "trace", *more,
     )  # fmt: skip
     return {name: value for name in names if (value := getattr(arguments, name)) not in (None, [], False)}
 

@@ -36,14 +36,16 @@ def print_groups(quarantines: "Sequence[Quarantine]", filters: "Filters", form: 
 
     groups = [group for one in quarantines for group in one.groups(filters)]
     now = time.time()
+    modes = _Modes(groups)
     if form == "json":
-        write_json({"quarantine": [_group(group, now) for group in groups], "totals": _totals(groups)})
+        write_json({"quarantine": [_group(group, now) | modes(group) for group in groups], "totals": _totals(groups)})
     elif form == "csv":
-        _csv(GROUP_COLUMNS, [_group(group, now) for group in groups])
+        _csv((*GROUP_COLUMNS, *modes.columns), [_group(group, now) | modes(group) for group in groups])
     elif not groups:
         console().print(_NO_MATCH if filters.any else _EMPTY)
     else:
-        _table(GROUP_COLUMNS, [_readable(_group(group, now), group, now) for group in groups])
+        rows = [_readable(_group(group, now), group, now) | modes(group) for group in groups]
+        _table((*modes.columns, *GROUP_COLUMNS), rows)
         console().print()
         for reason, text in dict.fromkeys((group.reason, remedy(group.reason, group.code)) for group in groups):
             console().print(f"{reason}: {shown(text)}")
@@ -57,22 +59,34 @@ def print_entries(quarantines: "Sequence[Quarantine]", filters: "Filters", limit
     for one in quarantines:
         found.extend(one.singles(filters, limit + 1 - len(found)))
     more, found = len(found) > limit, found[:limit]
-    values = [_entry(single) for single in found]
+    modes = _Modes(found)
+    values = [_entry(single) | modes(single) for single in found]
     if form == "json":
         write_json({"requests": values, "more": more})
     elif form == "csv":
         _csv(
-            ENTRY_COLUMNS,
+            (*ENTRY_COLUMNS, *modes.columns),
             [{**value, "seen": " ".join(single.seen)} for value, single in zip(values, found, strict=True)],
         )
     elif not found:
         console().print(_NO_MATCH if filters.any else _EMPTY)
     else:
-        _table(ENTRY_COLUMNS, values)
+        _table((*modes.columns, *ENTRY_COLUMNS), values)
         for policy, seen in dict.fromkeys((single.policy, single.seen) for single in found if single.seen):
             console().print(f"\nSpans without a user for {shown(policy or '')} carried: {shown(', '.join(seen))}")
         if more:
             console().print(f"\nThere are more than {limit}; --limit N shows more.")
+
+
+class _Modes:
+    """Tells of what mode a line is, where there are lines of both."""
+
+    def __init__(self, lines: "Sequence[Group | Single]") -> None:
+        self.columns = ("mode",) if len({line.mode for line in lines}) > 1 else ()
+
+    def __call__(self, line: "Group | Single") -> dict[str, object]:
+        """What the line has besides."""
+        return dict.fromkeys(self.columns, line.mode)
 
 
 def _group(group: "Group", now: float) -> dict[str, object]:

@@ -30,6 +30,8 @@ class Filters:
     event_name: str | None = None
     account: str | None = None
     """Empty for the key's own account."""
+    mode: str | None = None
+    """`test` or `live`."""
     since: float | None = None
     until: float | None = None
     identifier: str | None = None
@@ -190,6 +192,8 @@ class Group:
     newest: float
     since: float
     """When the first of them was set aside."""
+    mode: str = ""
+    """Of the key, `test` or `live`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,3 +216,5 @@ class Single:
     """Of the meter event that Stripe refused; else empty."""
     seen: Sequence[str]
     """For a request without a user: the names of the attributes that its span carried."""
+    mode: str = ""
+    """Of the key, `test` or `live`."""

@@ -79,6 +79,8 @@ def events(connection: sqlite3.Connection, filters: Filters) -> Clause:
         made.add("e.event_name = :event_name", event_name=filters.event_name)
     if filters.account is not None:
         made.add("a.account = :account", account=filters.account)
+    if filters.mode is not None:
+        made.add("a.book LIKE '% ' || :mode", mode=filters.mode)
     if filters.customer is not None:
         made.add("e.customer = :customer", customer=filters.customer)
     made.times("e.timestamp", "e.settled_at")
@@ -136,6 +138,8 @@ class _Parts:
             self.add("m.event_name = :event_name", event_name=filters.event_name)
         if filters.account is not None:
             self.add("a.account = :account", account=filters.account)
+        if filters.mode is not None:
+            self.add("a.book LIKE '% ' || :mode", mode=filters.mode)
         if filters.customer is not None:  # without a metadata field the user is the customer
             self.add(f"s.metadata_field = '' AND {user} = :customer", customer=filters.customer)
 

@@ -14,7 +14,7 @@ from otel_usageflow.model.usage import Reason
 _SECOND = 1_000_000_000
 # Summed by numbers first: names are looked up once for every sum. SQLite is told (+) not to begin with the names.
 _REQUESTS = f"""
-SELECT a.account, g.reason, '', o.policy, m.event_name, s.metadata_field, s.user, NULL, g.*
+SELECT a.account, g.reason, '', o.policy, m.event_name, s.metadata_field, s.user, NULL, g.*, a.book
 FROM (SELECT q.reason AS reason, q.series_id AS series_id, q.origin_id AS origin_id, count(*),
              {exact.columns("q.quantity")}, min(q.at_ns), max(q.at_ns), min(q.quarantined_at)
       FROM quarantine q {{names}} WHERE {{where}} GROUP BY q.series_id, q.origin_id, q.reason) g
@@ -24,7 +24,7 @@ JOIN meters m ON m.meter_id = s.meter_id JOIN accounts a ON a.account_id = m.acc
 _WINDOWS = f"""
 SELECT a.account, g.reason, '', (SELECT group_concat(policy, char(10)) FROM series_policies p
                                  WHERE p.series_id = g.series_id), m.event_name, s.metadata_field, s.user,
-       iif(s.metadata_field = '', s.user, NULL), g.*
+       iif(s.metadata_field = '', s.user, NULL), g.*, a.book
 FROM (SELECT h.reason AS reason, h.series_id AS series_id, 0, sum(h.requests), {exact.columns("h.total")},
              min(h.start) * {_SECOND}, max(h.last_ns), min(h.held_at)
       FROM held_windows h {{names}} WHERE {{where}} GROUP BY h.series_id, h.reason) g
@@ -34,15 +34,16 @@ JOIN meters m ON m.meter_id = s.meter_id JOIN accounts a ON a.account_id = m.acc
 # An event can cover windows of several users of one customer: their series, as text, are part of what is alike.
 _EVENTS = f"""
 SELECT account, reason, code, series, event_name, NULL, NULL, customer, reason, 0, 0, sum(requests),
-       {exact.columns("value")}, min(timestamp) * {_SECOND}, max(timestamp) * {_SECOND}, min(settled_at)
-FROM (SELECT a.account, e.reason, coalesce(e.code, '') AS code, e.event_name, e.customer, e.requests, e.timestamp,
-             e.settled_at, iif(e.value NOT LIKE '%.%' AND length(e.value) <= 15, CAST(e.value AS INTEGER), e.value)
+       {exact.columns("value")}, min(timestamp) * {_SECOND}, max(timestamp) * {_SECOND}, min(settled_at), book
+FROM (SELECT a.book, a.account, e.reason, coalesce(e.code, '') AS code, e.event_name, e.customer, e.requests,
+             e.timestamp, e.settled_at,
+             iif(e.value NOT LIKE '%.%' AND length(e.value) <= 15, CAST(e.value AS INTEGER), e.value)
              AS value,
              coalesce((SELECT iif(min(w.series_id) = max(w.series_id), CAST(min(w.series_id) AS TEXT),
                                   group_concat(w.series_id)) FROM windows w WHERE w.event_id = e.event_id - e.part),
                       (SELECT CAST(r.series_id AS TEXT) FROM records r WHERE r.key = e.record_key), '') AS series
       FROM meter_events e JOIN accounts a USING (account_id) WHERE {{where}})
-GROUP BY account, reason, code, event_name, customer, series
+GROUP BY book, account, reason, code, event_name, customer, series
 """
 
 
@@ -91,7 +92,7 @@ def _series(connection: sqlite3.Connection, series_id: int) -> tuple[str | None,
 
 def _group(row: tuple[Any, ...], policies: tuple[str, ...], users: tuple[str, ...]) -> Group:
     account, reason, code, _, event_name, field, _, customer = row[:8]
-    requests, high, low, text, oldest, newest, since = row[11:]
+    requests, high, low, text, oldest, newest, since, book = row[11:]
     return Group(
         account=account,
         reason=Reason(reason),
@@ -106,13 +107,14 @@ def _group(row: tuple[Any, ...], policies: tuple[str, ...], users: tuple[str, ..
         oldest=oldest / _SECOND,
         newest=newest / _SECOND,
         since=since,
+        mode=book.rpartition(" ")[2],
     )
 
 
 def _alike(group: Group) -> tuple[object, ...]:
     return (
         group.account, group.reason, group.event_name, group.users, group.customer or "", group.code, group.policies,
-        group.metadata_field or "",
+        group.metadata_field or "", group.mode,
     )  # fmt: skip
 
 
@@ -134,6 +136,7 @@ def _merged(found: Iterable[Group]) -> list[Group]:
                 min(before.oldest, group.oldest),
                 max(before.newest, group.newest),
                 min(before.since, group.since),
+                group.mode,
             )  # type: ignore[call-arg]
         merged[alike] = group
     return list(merged.values())

@@ -14,7 +14,7 @@ from otel_usageflow.ledger.states import EventState
 _SECOND = 1_000_000_000
 _NAMES = """JOIN origins o USING (origin_id) JOIN series s USING (series_id) JOIN meters m USING (meter_id)
             JOIN accounts a USING (account_id)"""
-_WHO = "o.policy, a.account, m.event_name, s.metadata_field, s.user"
+_WHO = "o.policy, a.account, m.event_name, s.metadata_field, s.user, a.book"
 _REQUEST = f"SELECT q.key, q.at_ns, q.quantity, q.seen, {_WHO} FROM quarantine q {_NAMES} WHERE q.key = ?"
 _RECORD = f"SELECT r.key, r.at_ns, r.quantity, '[]', {_WHO} FROM records r {_NAMES} WHERE r.key = ?"
 _OF_WINDOW = f"""
@@ -57,7 +57,7 @@ def _of_entry(connection: sqlite3.Connection, entry: Entry) -> Iterator[Single]:
                 "SELECT length, start, series_id, first_seq FROM windows WHERE event_id = ?", (first,)
             ).fetchall()
             rows = [row for place in covered for row in _of_window(connection, "windows", place)]
-    for key, at_ns, quantity, seen, policy, account, event_name, field, user in rows:
+    for key, at_ns, quantity, seen, policy, account, event_name, field, user, book in rows:
         trace_id, span_id = trace_of(key)
         yield Single(
             account=account,
@@ -74,6 +74,7 @@ def _of_entry(connection: sqlite3.Connection, entry: Entry) -> Iterator[Single]:
             span_id=span_id.hex(),
             identifier=entry.identifier,
             seen=tuple(json.loads(seen)),
+            mode=book.rpartition(" ")[2],
         )
 
 
