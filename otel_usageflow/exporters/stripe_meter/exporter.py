@@ -156,7 +156,7 @@ class StripeMeterExporter:
         summed = traces(self._id, waiting.requests, spans["late"], spans["unclaimed"] + waiting.given_up)
         sent = calls(self._id, self._sender.calls)
         customers = directories(self._id, [account.directory for account in self._accounts.values()])
-        heard = deliveries(self._id, OUTCOMES, self._webhook.counts) if self._webhook is not None else []
+        heard = deliveries(self._id, OUTCOMES, self._webhook.counts if self._webhook is not None else {})
         return [
             *attempts(self._id, self._sender.counts),
             *sent,
