@@ -193,24 +193,26 @@ async def test_who_hears_of_whom() -> None:
         StripeDouble(["sk_test_a", "sk_live_a"]) as double,
     ):
         double.add_webhook(own.url, events=["customer.created"])
-        endpoint = double.add_webhook(connect.url, connect=True, events=["customer.created", "account.*"])
-        double.add_webhook(live.url, connect=True, livemode=True, events=["customer.created"])
+        double.connect_account("acct_live", livemode=True)
         double.connect_account("acct_shop")
+        endpoint = double.add_webhook(connect.url, connect=True, events=["customer.created", "account.*"])
+        double.add_webhook(live.url, connect=True, livemode=True, events=["customer.created", "account.*"])
         for account in (None, "acct_shop", "acct_stranger"):
             double.add_customer(account=account)
+        double.add_customer(name="in both modes", account="acct_live")
         double.account("acct_shop", livemode=True).customers.create({})  # the connection is of test mode
         double.disconnect_account("acct_shop")
         double.add_customer(account="acct_shop")
         await double.wait_until(lambda: len(own.received) == 1 and len(connect.received) == 3)
         await double.wait_until(lambda: len(live.received) == 1 and double.webhooks.idle)
         events = [read(one, endpoint) for one in connect.received]
-        assert [event.account for event in events] == ["acct_shop"] * 3
-        assert [event.type for event in events] == [
-            "account.application.authorized",
-            "customer.created",
-            "account.application.deauthorized",
+        assert [(event.account, event.type) for event in events] == [
+            ("acct_shop", "customer.created"),
+            ("acct_live", "customer.created"),
+            ("acct_shop", "account.application.deauthorized"),
         ]
         assert "account" not in json.loads(own.received[0].body)
-        assert json.loads(live.received[0].body)["livemode"] is False  # live mode hears of test mode too
+        heard = json.loads(live.received[0].body)  # live mode hears of test mode too
+        assert (heard["account"], heard["livemode"]) == ("acct_live", False)
         assert (len(own.received), len(connect.received), len(live.received)) == (1, 3, 1)
         assert abs(json.loads(own.received[0].body)["created"] - time.time()) < 60

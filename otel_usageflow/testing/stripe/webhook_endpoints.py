@@ -43,8 +43,8 @@ class WebhookEndpoint:
     Args:
         events: types, with `*` for any part of one; an empty list is all.
         connect: it hears of connected accounts, not of the platform's own.
-        livemode: an endpoint of live mode for connected accounts also hears of their test mode
-            (docs.stripe.com/connect/webhooks).
+        livemode: an endpoint of live mode for connected accounts also hears of the test mode of those that are
+            connected in live mode (docs.stripe.com/connect/webhooks).
     """
 
     url: str
@@ -76,7 +76,8 @@ class WebhookEndpoint:
 
     def wants(self, notice: Notice) -> bool:
         """Whether it is told."""
-        mode = notice.livemode == self.livemode or (self.connect and self.livemode)
+        both = self.connect and self.livemode and notice.owner is not None
+        mode = both or notice.livemode == self.livemode
         return (
             self.enabled
             and mode

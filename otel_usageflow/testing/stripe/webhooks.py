@@ -97,12 +97,13 @@ class Webhooks:
             if line.endpoint.id == identity:
                 line.endpoint.enabled = False
                 line.pending.clear()
+                line.changed.set()
         self._lines = [line for line in self._lines if line.endpoint.id != identity]
 
     def publish(self, notice: Notice) -> None:
         """Something has happened."""
         for line in self._lines:
-            if not line.endpoint.wants(notice) or not self._lets_in(notice):
+            if not line.endpoint.wants(notice) or not self._lets_in(notice, line.endpoint):
                 continue
             rule = next((rule for rule in self.rules if rule.strikes(notice.type)), None)
             if rule is not None and rule.fault is WebhookFault.LOST:
@@ -126,9 +127,10 @@ class Webhooks:
             await self._http.close()
             self._http = None
 
-    def _lets_in(self, notice: Notice) -> bool:
+    def _lets_in(self, notice: Notice, endpoint: WebhookEndpoint) -> bool:
         """Whether the platform may hear of the account in which it happened."""
-        return notice.owner is None or self._connections.lets_in(notice.owner, notice.livemode)
+        mode = notice.livemode or endpoint.livemode
+        return notice.owner is None or self._connections.lets_in(notice.owner, mode)
 
     def _wake(self) -> None:
         for line in self._lines:
