@@ -55,6 +55,8 @@ _SETTLE_REST = 1
 """Times the length of such a look that is rested after it: huge traces take half of the ledger's time at most."""
 _FREEZE_PAUSE = 0.1
 """Seconds between two freezes while lanes are busy: long enough for windows to merge."""
+_NOTHING_FROZEN = 3
+"""Times that pause after a freeze that found all lanes busy: it may have looked at many windows."""
 _BUSY_PAUSE = 0.005
 """Seconds that a full place or an empty bucket is waited for at least."""
 
@@ -194,6 +196,7 @@ class Sender:
         now = self._delivery.clock()
         if now < self._next_freeze or not self._may_freeze():
             return
+        pause = _FREEZE_PAUSE
         rules = self._delivery.rules(self._lanes.__contains__)
         fresh, backlog = (
             {meter: how for meter, how in rules.meters.items() if meter[0] in accounts}
@@ -208,10 +211,13 @@ class Sender:
                 meters=backlog,
                 fresh=Fresh(since, fresh, most * self._short_of(fresh=True), self._lanes.holds_fresh),
             )
-            for event in await self._ledger.freeze(rules, most * self._short_of(fresh=False)):
+            frozen = await self._ledger.freeze(rules, most * self._short_of(fresh=False))
+            if not frozen:
+                pause *= _NOTHING_FROZEN
+            for event in frozen:
                 self._lanes.add(event, fresh=event.timestamp >= since and (event.account, event.event_name) in summed)
         self._next_freeze = now + (
-            _FREEZE_PAUSE
+            pause
             if self._in_flight or self._sendable(fresh=True) or self._sendable(fresh=False)
             else self._until_due()
         )

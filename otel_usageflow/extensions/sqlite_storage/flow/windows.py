@@ -31,8 +31,8 @@ DISCARDED = -2
 ONE_BY_ONE = -1
 """In place of an event id: the window's records have events of their own, but for those that count as nothing."""
 
-_PAGE = 2_000
-_MOST_PAGES = 10
+_PAGE = 500
+_MOST_PAGES = 40
 """Windows looked at in one go: 20,000, so that freezing never keeps commits waiting for long."""
 
 _DUE = """
@@ -74,9 +74,11 @@ def freeze(
     def some(length: int, asked: FreezeRules, since: int, until: int, most: int, kept: int | None) -> int:
         """Freeze windows of one length that start in [since, until]; return how many meter events there are."""
         meters = _meters(connection, book, asked)
-        place = (since - 1, 0, 0) if kept is None else resume.pop(kept, (since - 1, 0, 0))
+        place = (since - 1, 0, 0)
+        behind = place if kept is None else resume.pop(kept, place)
         made_now = 0
-        for page in range(_MOST_PAGES):
+        pages = _MOST_PAGES + (behind > place)  # the first is always looked at: what is oldest goes first
+        for page in range(pages):
             if made_now >= most or not meters:
                 break
             rows = connection.execute(_DUE.format(meters=meters), (length, until, *place, _PAGE)).fetchall()
@@ -86,10 +88,10 @@ def freeze(
             made_now += len(new)
             frozen.extend(new)
             taken.update(event.lane for event in new)
-            if len(rows) < _PAGE:
-                break
-            place = (windows[-1].start, windows[-1].series_id, windows[-1].first_seq)
-            if page == _MOST_PAGES - 1 and kept is not None:
+            if len(rows) < _PAGE or (made_now and not new):
+                break  # what is older goes first: the windows behind wait for lanes that have had their turn
+            place = max(behind, (windows[-1].start, windows[-1].series_id, windows[-1].first_seq))
+            if page == pages - 1 and kept is not None:
                 resume[kept] = place
         return made_now
 
