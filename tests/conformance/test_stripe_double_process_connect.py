@@ -128,6 +128,18 @@ async def test_webhooks() -> None:
         assert len((await double.control("GET", "webhooks"))["data"]) == 1
 
 
+async def test_rate_limits() -> None:
+    """They are a sandbox's by an argument, others by name, and changed while it runs; nonsense is refused."""
+    async with running("--meter", "api_request", "--sandbox-limits", "--limit", "search=null") as double:
+        limits = await double.control("GET", "limits")
+        assert (limits["basic"], limits["search"], limits["all_basic"]) == (25, None, True)
+        await double.control("POST", "limits", basic=0.001, all_basic=False)
+        assert [(await ask(double, "/v1/customers"))[0] for _ in range(2)] == [200, 429]
+        for wrong in ({"basic": "many"}, {"basic": -1}, {"all_basic": 1}, {"colour": 1}):
+            async with double.session.post(f"{double.url}/_double/limits", json=wrong) as answer:
+                assert answer.status == 400
+
+
 async def test_tls() -> None:
     """With a certificate it speaks TLS, and prints the file of the authority to trust."""
     process = await asyncio.create_subprocess_exec(
@@ -146,9 +158,14 @@ async def test_tls() -> None:
 
 
 async def test_what_makes_no_sense_is_named() -> None:
-    """A count without a pattern ends it with status 1."""
-    for text in ("1000", "many:account_id=x-{}", "10:account_id=x"):
-        process = await asyncio.create_subprocess_exec(*COMMAND, "--customers", text, stderr=asyncio.subprocess.PIPE)
+    """Arguments that cannot be end it with status 1."""
+    for option, text, word in (
+        ("--customers", "1000", "N:FIELD=PATTERN"),
+        ("--customers", "many:account_id=x-{}", "N:FIELD=PATTERN"),
+        ("--customers", "10:account_id=x", "`{}`"),
+        ("--limit", "basic=many", "calls a second"),
+    ):
+        process = await asyncio.create_subprocess_exec(*COMMAND, option, text, stderr=asyncio.subprocess.PIPE)
         _, errors = await asyncio.wait_for(process.communicate(), 30)
         assert process.returncode == 1
-        assert text in errors.decode() or "{}" in errors.decode()
+        assert word in errors.decode()

@@ -102,12 +102,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--duplicates", choices=("refuse", "ignore"), default="refuse")
     parser.add_argument("--no-rate-limits", action="store_true")
+    parser.add_argument(
+        "--sandbox-limits", action="store_true", help="the rate limits of a sandbox, not of live mode"
+    )
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="calls a second, such as basic=25, or null for none; see RateLimits",
+    )
     return parser
+
+
+def _limits(args: argparse.Namespace) -> RateLimits:
+    if args.no_rate_limits:
+        return RateLimits.off()
+    return RateLimits.sandbox() if args.sandbox_limits else RateLimits()
 
 
 def _double(args: argparse.Namespace) -> StripeDouble:
     settings = Settings(
-        limits=RateLimits.off() if args.no_rate_limits else RateLimits(),
+        limits=_limits(args),
         latency=args.latency,
         duplicates=args.duplicates,
         search_lag=args.search_lag,
@@ -131,6 +147,9 @@ def _prepare(double: StripeDouble, args: argparse.Namespace) -> None:
     for text in args.set:
         name, _, value = text.partition("=")
         double.settings.change({name: _word_or_json(value)})
+    for text in args.limit:
+        name, _, value = text.partition("=")
+        double.settings.limits.change({name: _word_or_json(value)})
     account = double.account()
     for text in args.meter:
         name, _, formula = text.partition(":")

@@ -1,5 +1,6 @@
 """`/_double/`: how a test steers and reads a double that runs as a process of its own. JSON in, JSON out."""
 
+import dataclasses
 import json
 import urllib.parse
 
@@ -55,6 +56,8 @@ class Control:
             ("POST", "outage"): self._outage,
             ("GET", "settings"): self._settings,
             ("POST", "settings"): self._change_settings,
+            ("GET", "limits"): self._limits,
+            ("POST", "limits"): self._change_limits,
             **usage_routes(double),
             **connect_routes(double),
             **webhook_routes(double),
@@ -127,6 +130,14 @@ class Control:
         """`{"validation": "asynchronous", "report_delay": 5}` and so on."""
         self._api.shared.settings.change(args)
         return self._settings(args)
+
+    def _limits(self, _args: Args) -> JsonObject:
+        return dataclasses.asdict(self._api.shared.settings.limits)
+
+    def _change_limits(self, args: Args) -> JsonObject:
+        """`{"basic": 25, "all_basic": true}` and so on; null is none."""
+        self._api.shared.settings.limits.change(args)
+        return self._limits(args)
 
     def _outage(self, args: Args) -> JsonObject:
         """`{"on": true}` or `{"on": false}`."""

@@ -47,6 +47,23 @@ class RateLimits:
         """Those of a sandbox, where meter events and the stream count as basic."""
         return cls(meter_events=None, stream=None, basic=25, search=20, all_basic=True)
 
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Set some limits by name; all of them, or none.
+
+        Raises:
+            ValueError: there is no such limit, or the value is none for it.
+        """
+        known = {item.name for item in fields(self)}
+        for name, value in changes.items():
+            if name not in known:
+                raise ValueError(f"no limit is called {name}; there are: {', '.join(sorted(known))}")
+            right = isinstance(value, bool) if name == "all_basic" else value is None or _fits(name, value, float)
+            if not right:
+                words = "true or false" if name == "all_basic" else "a number of calls a second, or null for none"
+                raise ValueError(f"{name} cannot be {value!r}; it is {words}")
+        for name, value in changes.items():
+            setattr(self, name, value)
+
 
 @dataclass(slots=True)
 class Settings:
