@@ -1,13 +1,18 @@
 """What the ledger keeps of calls of the stream: which events went in which call, in whatever state they are."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from billing import batch, record
 from ledgers import Book, book
 from looking_back import rows, states
+from pruning import problems, prune
 
+from otel_usageflow.extensions.sqlite_storage.file import open_for_commands, transaction
+from otel_usageflow.extensions.sqlite_storage.flow.batches import sent_with
+from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.identifier import batch_of
 from otel_usageflow.ledger.states import IllegalStep
 from otel_usageflow.model.meter_event import MeterEvent
@@ -66,3 +71,39 @@ async def test_an_event_with_an_answer_is_in_no_further_call(tmp_path: Path) -> 
             await open_book.ledger.begin_batches([frozen], NOON + 13)
         assert states(tmp_path) == ["ACCEPTED", "FROZEN"]
         assert rows(tmp_path, "SELECT count(*) FROM stream_batches") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE stream_batches SET events = '[1, 3]' WHERE batch_id = 1",
+        "UPDATE stream_batches SET token = '0000000000000000' WHERE batch_id = 1",
+        "UPDATE meter_events SET batch = 1 WHERE event_id = 3",
+        "UPDATE meter_events SET batch = 99 WHERE event_id = 3",
+        "DELETE FROM stream_batches WHERE batch_id = 2",
+    ],
+)
+async def test_a_changed_call_is_found(tmp_path: Path, change: str) -> None:
+    """`ledger verify` tells of calls that are not as they were written; a report names nobody by such a call."""
+    async with book(tmp_path) as open_book:
+        frozen = await _frozen(open_book, 4)
+        keys = await open_book.ledger.begin_batches([frozen[:2], frozen[2:]], NOON + 11)
+        await open_book.ledger.begin_batches([frozen[:1]], NOON + 12)
+    assert problems(tmp_path) == []
+    with closing(open_for_commands(tmp_path)) as connection, transaction(connection):
+        connection.execute(change)
+        if "stream_batches" in change:
+            assert None in (sent_with(connection, keys[0]), sent_with(connection, keys[1]))
+    assert problems(tmp_path)
+
+
+async def test_calls_are_forgotten_with_the_usage_that_was_in_them(tmp_path: Path) -> None:
+    """After the time for which usage is kept no report comes about a call, and what is left still verifies."""
+    async with book(tmp_path) as open_book:
+        frozen = await _frozen(open_book, 3)
+        await open_book.ledger.begin_batches([frozen], NOON + 11)
+        await open_book.ledger.settle_batch([(one, Accepted("")) for one in frozen], NOON + 12)
+        await open_book.commit(batch(record("u0", at=NOON + 10 * DAY)), NOON + 10 * DAY)
+        assert await prune(open_book, NOON + 10 * DAY, retention=2 * DAY)
+        assert rows(tmp_path, "SELECT count(*) FROM stream_batches") == [(0,)]
+    assert problems(tmp_path) == []

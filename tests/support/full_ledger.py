@@ -40,7 +40,10 @@ async def fill(directory: Path, *, users: int = 20, events: int = 3) -> None:
                 NOON,
             )
             frozen = await open_book.freeze(start + 60)
-            await open_book.ledger.begin(frozen, start + 60)
+            if turn == 1:
+                await open_book.ledger.begin_batches([frozen], start + 60)
+            else:
+                await open_book.ledger.begin(frozen, start + 60)
             for number, event in enumerate(frozen):
                 outcome = {
                     3: Refused(Reason.REJECTED, "value out of range", "bad_value", "req_1"),

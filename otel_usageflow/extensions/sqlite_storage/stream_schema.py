@@ -14,7 +14,8 @@ CREATE TABLE stream_batches (
   account_id INTEGER NOT NULL,
   token TEXT NOT NULL,
   begun_at REAL NOT NULL,
-  events TEXT NOT NULL
+  events TEXT NOT NULL,
+  check_sum INTEGER NOT NULL
 );
 CREATE INDEX batches_by_time ON stream_batches (begun_at);
 CREATE TABLE report_suspects (

@@ -5,6 +5,7 @@ import secrets
 import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 from otel_usageflow.extensions.sqlite_storage.flow import events
 from otel_usageflow.ledger.batch import Member
@@ -21,16 +22,26 @@ class Sent(NamedTuple):
     members: tuple[Member, ...]
 
 
+def check_sum(*values: object) -> int:
+    """Of batch id, account id, token, begin and events, as they are stored."""
+    return crc32(repr(values).encode(errors="surrogateescape"))
+
+
 def begin(connection: sqlite3.Connection, batches: Sequence[Sequence[MeterEvent]], now: float) -> list[str]:
     """Write down which events each call is about to carry; return the idempotency keys of the calls."""
     keys = []
     for batch in batches:
-        token = secrets.token_hex(8)
-        (batch_id,) = connection.execute(
-            "INSERT INTO stream_batches (account_id, token, begun_at, events) "
-            "VALUES ((SELECT account_id FROM meter_events WHERE event_id = ?), ?, ?, ?) RETURNING batch_id",
-            (batch[0].event_id, token, now, json.dumps([event.event_id for event in batch])),
+        token, ids = secrets.token_hex(8), json.dumps([event.event_id for event in batch])
+        batch_id, account_id = connection.execute(
+            "INSERT INTO stream_batches (account_id, token, begun_at, events, check_sum) "
+            "VALUES ((SELECT account_id FROM meter_events WHERE event_id = ?), ?, ?, ?, 0) "
+            "RETURNING batch_id, account_id",
+            (batch[0].event_id, token, float(now), ids),
         ).fetchone()
+        connection.execute(
+            "UPDATE stream_batches SET check_sum = ? WHERE batch_id = ?",
+            (check_sum(batch_id, account_id, token, float(now), ids), batch_id),
+        )
         events.begin(connection, batch, now, batch_id)
         keys.append(batch_key(batch_id, token))
     return keys
@@ -40,9 +51,11 @@ def sent_with(connection: sqlite3.Connection, key: str) -> Sent | None:
     """What was sent with an idempotency key; None if this ledger has made no such call, or has forgotten it."""
     batch_id = batch_of(key)
     row = connection.execute(
-        "SELECT account_id, token, begun_at, events FROM stream_batches WHERE batch_id = ?", (batch_id,)
+        "SELECT account_id, token, begun_at, events, check_sum FROM stream_batches WHERE batch_id = ?", (batch_id,)
     ).fetchone()
     if row is None or batch_id is None or batch_key(batch_id, row[1]) != key:
+        return None
+    if check_sum(batch_id, *row[:4]) != row[4]:  # damaged: `ledger verify` tells, and nobody is named by it
         return None
     members = connection.execute(
         "SELECT event_id, event_name, customer FROM meter_events "

@@ -24,6 +24,8 @@ _TABLES = (
     "trace_parts",
     "series",
     "origins",
+    "stream_batches",
+    "report_suspects",
     "ingest_tokens",
     "connections",
     "connect_links",

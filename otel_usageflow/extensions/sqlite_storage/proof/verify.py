@@ -16,6 +16,7 @@ from otel_usageflow.extensions.sqlite_storage.proof import audit, seal
 from otel_usageflow.extensions.sqlite_storage.proof.balance import check_conservation
 from otel_usageflow.extensions.sqlite_storage.proof.request_checks import check_request_ids
 from otel_usageflow.extensions.sqlite_storage.proof.shape import check_shape
+from otel_usageflow.extensions.sqlite_storage.proof.stream_checks import check_stream
 from otel_usageflow.extensions.sqlite_storage.proof.totals import check_totals
 from otel_usageflow.extensions.sqlite_storage.proof.trace_checks import check_traces
 from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
@@ -45,6 +46,7 @@ def verify(connection: sqlite3.Connection, path: Path, expect: Head | None, prog
         ("seals", lambda: _check_seals(connection, found, progress)),
         ("conservation", lambda: check_conservation(connection, found, progress)),
         ("request ids", lambda: check_request_ids(connection, found, progress)),
+        ("stream", lambda: check_stream(connection, found, progress)),
         ("traces", lambda: check_traces(connection, found, progress)),
         ("totals", lambda: check_totals(connection, found, progress)),
     )
