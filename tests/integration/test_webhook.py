@@ -11,9 +11,12 @@ from typing import Any
 import aiohttp
 import pytest
 import stripe as stripe_sdk
+import yaml
 from billing import CHAT, record, total
+from connecting import connecting, written
 from hearing import SECRET, Hearing, hearing
 
+from otel_usageflow.ledger.connections import ConnectionState
 from otel_usageflow.testing.stripe import StripeDouble, WebhookFault
 
 NOW = 1_790_000_000
@@ -86,6 +89,9 @@ async def test_a_value_that_moves_is_followed(tmp_path: Path, stripe: StripeDoub
         second = stripe.add_customer({"account_id": "acme"})
         stripe.update_customer(first, {"account_id": ""})
         await eventually(here, used=4)
+        async with asyncio.timeout(20):
+            while await here.known(first, second) != [{}, {"account_id": "acme"}]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         await here.bill(record("acme"))
         await stripe.wait_until(lambda: total(stripe, second) == 1)
         assert total(stripe, first) == 1
@@ -129,7 +135,7 @@ async def test_what_is_known_costs_no_read(tmp_path: Path, stripe: StripeDouble)
 
 
 async def test_bad_signatures_are_refused(
-    tmp_path: Path, stripe: StripeDouble, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, stripe: StripeDouble, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """No header, another secret, a changed body, a recording, nonsense: 400 with the reason, and never the secret."""
     body = told()
@@ -151,7 +157,7 @@ async def test_bad_signatures_are_refused(
         assert "signing secret" in answers[5][1]
         assert await here.heard() == {"bad_signature": len(bad)}
         assert not any(call.path.startswith("/v1/customers/cus") for call in stripe.calls)
-    said = capsys.readouterr().out + caplog.text + "".join(text for _, text in answers)
+    said = "".join((*capfd.readouterr(), *(text for _, text in answers)))
     assert said.count("webhook_not_used") == 1  # once a minute, however many there are
     assert SECRET not in said
 
@@ -224,3 +230,23 @@ async def test_a_thin_event_wakes_the_reports(tmp_path: Path, stripe: StripeDoub
         await eventually(here, used=1)
         await stripe.wait_until(lambda: sum(call.path == "/v2/core/events" for call in stripe.calls) > before, 20)
         assert endpoint.kind == "thin"
+
+
+async def test_the_end_of_a_connection_is_told(tmp_path: Path, stripe: StripeDouble) -> None:
+    """An owner who disconnects is believed at once, and a delivery of before the present connection does nothing."""
+    path = written(tmp_path, stripe)
+    tree = yaml.safe_load(path.read_text())
+    tree["exporters"]["stripe_meter"]["webhook"] = {"admin": "admin", "signing_secret": SECRET}
+    path.write_text(yaml.safe_dump(tree))
+    async with connecting(path) as made:
+        here = Hearing(made.exporter, made.admin, f"http://127.0.0.1:{made.admin.address.port}/stripe/webhook")
+        assert (await made.visit(stripe.approve(await made.url(), "acct_1"))).status == 200
+        assert made.connections()["acct_1"].state == ConnectionState.CONNECTED
+        for at, outcome, state in (
+            (time.time() - 86_400, "unknown_account", ConnectionState.CONNECTED),
+            (time.time() + 10, "used", ConnectionState.DEAUTHORIZED),
+        ):
+            facts = {"id": "ca_1", "object": "application"}
+            body = told("account.application.deauthorized", account="acct_1", created=int(at), data={"object": facts})
+            assert await post(here, body, signed(body)) == (200, f"{outcome}\n")
+            assert made.connections()["acct_1"].state == state

@@ -38,6 +38,11 @@ class Hearing:
         found = await self.measured("otel_usageflow_webhook_deliveries_total")
         return {labels["outcome"]: int(value) for labels, value in found if value}
 
+    async def known(self, *customers: str) -> list[dict[str, str]]:
+        """What the ledger's directory says of customers."""
+        found = await self.exporter._ledger.known_customers("", ["account_id"], customers)
+        return [dict(found[one]) for one in customers]
+
     async def measured(self, name: str) -> list[tuple[dict[str, str], float]]:
         """The samples of a metric."""
         return [(dict(one.labels), one.value) for one in await self.exporter.measure() if one.name == name]
