@@ -45,6 +45,8 @@ _MOST_BATCHES = 16
 """The same of one account whose calls take several events, so that not all of memory is in flight."""
 _UNFILLED = 2
 """Calls of an account in flight, with which one that is not full waits for more events."""
+_FILLING = 0.5
+"""Seconds that it waits at most: those in flight may hang."""
 _STUMBLED = 5.0
 """Seconds to wait after an error that nobody foresaw."""
 _TAKE_UP = 1.0
@@ -69,6 +71,7 @@ class Sender:
         self._delivery = delivery
         self._lanes = Lanes()
         self._most_ready = _MOST_READY if delivery.most == 1 else _MOST_READY_TOGETHER
+        self._last_begun: dict[str, float] = {}
         self._in_flight: dict[asyncio.Task[None], str] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -278,10 +281,12 @@ class Sender:
     def _may_begin(self, call: Plan, by_account: Counter[str]) -> bool:
         """Whether there is a place for this call; counts it if so.
 
-        One that is not full waits while others of its account are under way, so that there are few and full ones.
+        One that is not full waits a little while others of its account are under way, so that there are few and full
+        ones.
         """
         under_way = by_account[call.account]
-        waits = call.together and len(call.events) < self._delivery.most and under_way >= _UNFILLED
+        unfilled = call.together and len(call.events) < self._delivery.most and under_way >= _UNFILLED
+        waits = unfilled and self._delivery.clock() - self._last_begun.get(call.account, 0.0) < _FILLING
         if waits or under_way >= self._places(call.account):
             return False
         if sum(by_account.values()) >= _MOST_IN_FLIGHT or not self._attempts.gate(call.account).allows(under_way):
@@ -300,6 +305,7 @@ class Sender:
             for event in batch.events:
                 self._lanes.start(event)
             self._attempts.pace(batch.account).begin(len(batch.events))
+            self._last_begun[batch.account] = self._delivery.clock()
             task = asyncio.create_task(self._attempts.make(batch))
             self._in_flight[task] = batch.account
             task.add_done_callback(self._done)
