@@ -129,11 +129,24 @@ async def _compare_all(
     result: Result,
 ) -> None:
     meters: dict[str, list[Meter]] = {}
+    silent: dict[str, str] = {}
+    failure: Exception | None = None
     with ProgressLine() as progress:
         for done, pair in enumerate(pairs):
             progress("comparing", done, len(pairs))
+            if pair.account in silent:
+                result.not_comparable.append((pair, silent[pair.account]))
+                continue
             if pair.account not in meters:
-                meters[pair.account] = await api.meters(pair.account)
+                try:
+                    meters[pair.account] = await api.meters(pair.account)
+                except StripeFailure as error:
+                    if not pair.account:
+                        raise
+                    failure = error  # one company whose account is gone keeps nobody else's from being compared
+                    silent[pair.account] = f"its account cannot be read: {explained(error)}"
+                    result.not_comparable.append((pair, silent[pair.account]))
+                    continue
             expected = {stretch: found.get(pair, {}) for stretch, found in tallied.items()}
             try:
                 compared = await comparer.compare(pair, meters_of(pair, meters[pair.account]), expected)
@@ -142,3 +155,5 @@ async def _compare_all(
                 continue
             result.differences.extend(compared.differences)
             result.left_out += compared.left_out
+    if failure is not None and not meters:
+        raise failure

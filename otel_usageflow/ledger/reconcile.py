@@ -5,7 +5,7 @@ too recent for Stripe's summaries is no difference. Sums are compared exactly, b
 Stripe tells its sums as floats.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -358,8 +358,8 @@ class ComparedState(NamedTuple):
 class ComparedSums(LedgerSums, Protocol):
     """The same, with a memory of what was compared when, and what still waits to be sent."""
 
-    async def next_pairs(self, start: int, end: int, limit: int) -> list[Pair]:
-        """Pairs with events in a stretch, the one whose comparison is longest ago first."""
+    async def next_pairs(self, start: int, end: int, limit: int, without: Collection[str] = ()) -> list[Pair]:
+        """Pairs with events in a stretch, the one whose comparison is longest ago first; none of some accounts."""
 
     async def note(self, pair: Pair, at: float, since: int, until: int, difference: Quantity) -> None:
         """Remember that a pair was compared, and by how much it differed."""

@@ -147,6 +147,7 @@ class Settler:
         if left is not None:
             _log.warning(
                 "errors_of_other_programs",
+                account=self._account.name or "own",
                 report=report.report,
                 code=report.code,
                 errors=left.missing,
@@ -162,6 +163,7 @@ class Settler:
         if self._wait(place, asked_at):
             _log.error(
                 "meter_events_still_unknown",
+                account=self._account.name or "own",
                 event_name=place.event_name,
                 customer=place.customer,
                 minute=place.minute,
@@ -174,6 +176,7 @@ class Settler:
         if self._wait(report, self._now()):
             _log.error(
                 "error_report_not_resolved",
+                account=self._account.name or "own",
                 report=report.report,
                 code=report.code,
                 event_name=report.event_name or None,
@@ -204,7 +207,7 @@ def _same(one: OpenReport, other: OpenReport) -> bool:
 
 
 def _tell(place: Place, done: Concluded) -> None:
-    where = {"event_name": place.event_name, "customer": place.customer}
+    where = {"account": place.account or "own", "event_name": place.event_name, "customer": place.customer}
     for name in done.counted:
         _log.info("meter_event_was_counted", identifier=name, **where)
     for name in done.resent:

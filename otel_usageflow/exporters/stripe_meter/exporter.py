@@ -334,6 +334,7 @@ def _in_account(terms: Terms, account: str | None) -> Terms:
 def _tell_refused(event: MeterEvent, outcome: Refused) -> None:
     _log.error(
         "meter_event_refused",
+        account=event.account or "own",
         event_name=event.event_name,
         identifier=event.identifier,
         reason=outcome.reason,

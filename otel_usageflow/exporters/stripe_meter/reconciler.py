@@ -27,6 +27,8 @@ from otel_usageflow.ledger.reconcile import A_DAY, HOUR, SETTLED_FOR, ComparedSu
 
 _log = structlog.get_logger(__name__)
 
+_SILENT = 3
+"""Accounts that cannot be read, after which it is taken to be the way to Stripe if none can."""
 _AGAIN = 3_600.0
 """Seconds after a comparison that failed until the next one."""
 
@@ -101,28 +103,54 @@ class Reconciler:
             return
         until = int(now - SETTLED_FOR) // HOUR * HOUR
         since = max(beginning // HOUR * HOUR, (int(now - STRIPE_PAST) // A_DAY + 1) * A_DAY)
-        pairs = await sums.next_pairs(since, until, self._of.config.reads) if since < until else []
+        pairs, meters = await self._readable(since, until) if since < until else ([], {})
         tallied = {one: await sums.tallies(one, Only(among=tuple(pairs))) for one in stretches(since, until) if pairs}
         limit = self._of.config.reads
         comparer = Comparer(sums, self._of.summaries, self._of.now, self._of.backoff, limit)
-        meters: dict[str, Sequence[Meter]] = {}
         found: list[Compared] = []
         for pair in pairs:
             if comparer.reads >= limit:
                 break
-            if pair.account not in self._of.accounts:
-                continue
             compared = Compared(pair)
             try:
-                if pair.account not in meters:
-                    meters[pair.account] = await self._of.api.meters(pair.account)
                 expected = {stretch: tallies.get(pair, {}) for stretch, tallies in tallied.items()}
                 compared = await comparer.compare(pair, meters_of(pair, meters[pair.account]), expected)
             except NotComparable as error:
-                _log.warning("not_reconciled", event_name=pair.event_name, customer=pair.customer, why=str(error))
+                _log.warning(
+                    "not_reconciled",
+                    account=pair.account or "own",
+                    event_name=pair.event_name,
+                    customer=pair.customer,
+                    why=str(error),
+                )
             await sums.note(pair, now, since, until, compared.difference)
             found.append(compared)
         self._tell(found, comparer.reads)
+
+    async def _readable(self, since: int, until: int) -> tuple[list[Pair], dict[str, Sequence[Meter]]]:
+        """What comes next, with the meters of its accounts. One that cannot be read keeps no other from its turn.
+
+        Raises:
+            StripeFailure: several accounts cannot be read, and none can.
+        """
+        silent: set[str] = set()
+        meters: dict[str, Sequence[Meter]] = {}
+        while True:
+            pairs = await self._of.sums.next_pairs(since, until, self._of.config.reads, silent)
+            new = sorted({pair.account for pair in pairs} - meters.keys())
+            if not new:
+                return pairs, meters
+            for account in new:
+                try:
+                    if account in self._of.accounts:
+                        meters[account] = await self._of.api.meters(account)
+                    else:
+                        silent.add(account)
+                except StripeFailure as error:
+                    if not meters and len(silent) >= _SILENT:
+                        raise
+                    silent.add(account)
+                    _log.warning("not_reconciled", account=account or "own", why=explained(error))
 
     def _tell(self, found: Sequence[Compared], reads: int) -> None:
         if not found:

@@ -90,7 +90,12 @@ class Releaser:
         for wanting in await self._releases.wanting(self._now(), after):
             if self._is_there(wanting):
                 events = await self._releases.release_wanting(wanting, self._now(), after)
-                _log.info("meter_events_released", event_name=wanting.event_name, events=events)
+                _log.info(
+                    "meter_events_released",
+                    account=wanting.account or "own",
+                    event_name=wanting.event_name,
+                    events=events,
+                )
 
     def _is_there(self, wanting: Wanting) -> bool:
         if wanting.reason is Reason.NO_CUSTOMER:

@@ -153,10 +153,13 @@ class Reports:
         if read.ours:
             self._samples_open = True
         if read.others:
-            _log.info("errors_of_other_programs", report=facts["id"], samples=read.others)
+            _log.info(
+                "errors_of_other_programs", account=self._account or "own", report=facts["id"], samples=read.others
+            )
         if read.more:
             _log.warning(
                 "error_report_names_not_all",
+                account=self._account or "own",
                 report=facts["id"],
                 meaning="Stripe shows only some of what it has not counted; summaries are asked for the rest",
             )
@@ -167,6 +170,7 @@ class Reports:
         for one in rejected:
             _log.error(
                 "meter_event_rejected_later",
+                account=self._account or "own",
                 event_name=one.event_name,
                 identifier=one.identifier,
                 code=one.code,

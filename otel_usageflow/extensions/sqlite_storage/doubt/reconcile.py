@@ -5,7 +5,7 @@ It looks at no other sum of the ledger, so that a mistake in those shows.
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from otel_usageflow.extensions.sqlite_storage import exact
@@ -68,7 +68,8 @@ _NEXT = f"""
 SELECT DISTINCT a.account, e.event_name, e.customer, coalesce(r.at, 0)
 FROM meter_events e JOIN accounts a USING (account_id)
 LEFT JOIN reconciled r ON r.account_id = e.account_id AND r.event_name = e.event_name AND r.customer = e.customer
-WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK} ORDER BY 4, 1, 2, 3 LIMIT :limit
+WHERE e.timestamp >= :start AND e.timestamp < :end AND {_BOOK}
+  AND a.account NOT IN (SELECT value FROM json_each(:without)) ORDER BY 4, 1, 2, 3 LIMIT :limit
 """
 
 
@@ -92,9 +93,9 @@ class SqliteSums:
         """Every meter event of a stretch."""
         return await self._look(lambda connection: facts(connection, self._book, pair, start, end))
 
-    async def next_pairs(self, start: int, end: int, limit: int) -> list[Pair]:
-        """Pairs with events in a stretch, the one whose comparison is longest ago first."""
-        return await self._look(lambda connection: next_pairs(connection, self._book, start, end, limit))
+    async def next_pairs(self, start: int, end: int, limit: int, without: Collection[str] = ()) -> list[Pair]:
+        """Pairs with events in a stretch, the one whose comparison is longest ago first; none of some accounts."""
+        return await self._look(lambda connection: next_pairs(connection, self._book, start, end, limit, without))
 
     async def note(self, pair: Pair, at: float, since: int, until: int, difference: Quantity) -> None:
         """Remember that a pair was compared, and by how much it differed."""
@@ -154,9 +155,11 @@ def _fact(row: Sequence[Any]) -> EventFact:
     return EventFact(identifier, amount.restored(value), timestamp, role, changed, bool(refused))
 
 
-def next_pairs(connection: sqlite3.Connection, book: str, start: int, end: int, limit: int) -> list[Pair]:
-    """Pairs with events in a stretch, the one whose comparison is longest ago first."""
-    asked = {"book": book, "start": start, "end": end, "limit": limit}
+def next_pairs(
+    connection: sqlite3.Connection, book: str, start: int, end: int, limit: int, without: Collection[str] = ()
+) -> list[Pair]:
+    """Pairs with events in a stretch, the one whose comparison is longest ago first; none of some accounts."""
+    asked = {"book": book, "start": start, "end": end, "limit": limit, "without": json.dumps(sorted(without))}
     return [Pair(*row[:3]) for row in connection.execute(_NEXT, asked)]
 
 

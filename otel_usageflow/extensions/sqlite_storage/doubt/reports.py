@@ -99,7 +99,11 @@ def apply(
         connection.execute(
             "UPDATE error_samples SET settled_at = ? WHERE idempotency_key = ? AND report = ?", (now, key, report)
         )
-    left = connection.execute("SELECT 1 FROM error_samples WHERE settled_at IS NULL LIMIT 1").fetchone()
+    left = connection.execute(
+        "SELECT 1 FROM error_samples s JOIN meter_events e USING (event_id) "
+        "WHERE s.settled_at IS NULL AND e.account_id = ? LIMIT 1",
+        (account_id,),
+    ).fetchone()
     return rejected, left is not None
 
 

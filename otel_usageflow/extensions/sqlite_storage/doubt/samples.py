@@ -75,12 +75,7 @@ def _take_one(
 ) -> bool:
     """Whether the sample is about an event of this account in this ledger that had a call of its own."""
     name = of_idempotency_key(sample.key)
-    event_id = event_named(connection, name)
-    if event_id is not None:
-        (owner,) = connection.execute(
-            "SELECT account_id FROM meter_events WHERE event_id = ?", (event_id,)
-        ).fetchone()
-        event_id = event_id if owner == account_id else None
+    event_id = event_named(connection, name, account_id)
     _insert(connection, report, sample, event_id or _NOT_OURS, name, None if event_id is not None else now)
     return event_id is not None
 

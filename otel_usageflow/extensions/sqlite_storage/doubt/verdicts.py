@@ -102,8 +102,11 @@ def reject(
     _record(connection, "rejected by Stripe", name, state, after, ground, now)
 
 
-def event_named(connection: sqlite3.Connection, identifier: str) -> int | None:
-    """The event that has, or had, this identifier; found by the place that it names, without an index of texts."""
+def event_named(connection: sqlite3.Connection, identifier: str, account_id: int | None = None) -> int | None:
+    """The event that has, or had, this identifier; found by the place that it names, without an index of texts.
+
+    Of single records test mode and live mode may each have one of this name: `account_id` says which is meant.
+    """
     event_id, second = place_of(identifier)
     asked: tuple[object, ...]
     if event_id is not None:
@@ -112,6 +115,8 @@ def event_named(connection: sqlite3.Connection, identifier: str) -> int | None:
         which, asked = "record_key >= ? AND record_key < ?", (first_key(second), first_key(second + 1))
     else:
         return None
+    if account_id is not None:
+        which, asked = f"{which} AND account_id = ?", (*asked, account_id)
     row = connection.execute(
         f"""SELECT event_id FROM meter_events e WHERE {which} AND (identifier = ? OR EXISTS
             (SELECT 1 FROM answers a WHERE a.event_id = e.event_id AND a.identifier = ?))
