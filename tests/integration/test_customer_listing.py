@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import stripe as stripe_sdk
@@ -10,9 +11,11 @@ from billing import batch, record
 from ledgers import Book, book
 from test_customer_directory import NOON, Setup, setup
 
+from otel_usageflow.cli.doctor_ledger import _directory
 from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.customer_pages import CustomerPage
 from otel_usageflow.exporters.stripe_meter.directory import Directory
+from otel_usageflow.extensions.sqlite_storage.reading.condition import condition
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.testing.stripe import StripeDouble
 
@@ -260,3 +263,30 @@ async def test_odd_values_are_looked_up_as_they_are(tmp_path: Path) -> None:
             expected = {customer: "1"} if user else {}
             assert await frozen(here, NOON + 100 * number, user) == expected, user
         assert await frozen(here, NOON + 1_000, "x", "x\0y", "a") == {"cus_d": "1"}
+
+
+async def test_how_far_a_listing_is_can_be_seen(tmp_path: Path) -> None:
+    """`doctor` shows a bar where an earlier listing tells how many there are."""
+    async with book(tmp_path) as here:
+        first = await here.ledger.begin_listing("", here.fields, NOON)
+        shown = {f"user-{n}": f"cus_{n}" for n in range(8)}
+        await here.ledger.list_page("", first, _changes(shown), 7)
+        assert said_of(here) == [
+            "8 customers have account_id; not all were read yet",
+            "customers are being listed: 8 so far",
+        ]
+        await here.ledger.finish_listing("", here.fields, first.generation, NOON)
+        second = await here.ledger.begin_listing("", here.fields, NOON)
+        await here.ledger.list_page("", second, _changes({"user-7": "cus_7", "user-6": "cus_9"}), 7)
+        assert said_of(here) == [
+            "values of account_id that several customers have: 1, such as user-6",
+            "9 customers have account_id",
+            "customers are being listed: [#####               ] 25%, 2 of about 8",
+        ]
+
+
+def said_of(here: Book) -> list[str]:
+    """What `doctor` says of the directory."""
+    outlet = SimpleNamespace(fields={("", "account_id")})
+    state = condition(here.directory, "stripe_meter test", 0.0)
+    return [finding.text for finding in _directory(state, outlet, "exporters::stripe_meter")]  # type: ignore[arg-type]
