@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from billing import CHAT, Billing, batch, billing, record
 from companies import ACME, BETA, BOOK, OWN, of_company
+from looking_back import clock_of
 from structlog.testing import capture_logs
 
 from otel_usageflow.errors import PermissionDenied
+from otel_usageflow.exporters.stripe_meter.rhythm import RHYTHM
 from otel_usageflow.extensions.sqlite_storage.connect.token_desk import TokenDesk
 from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.ingest_tokens import IngestToken
@@ -212,3 +214,26 @@ def test_a_token_needs_no_ledger_before(tmp_path: Path) -> None:
     assert desk.listed() == []
     desk.create(IngestToken("it_1", "", BOOK, ACME, 1.0), bytes(32), "tests")
     assert [one.id for one in desk.listed()] == ["it_1"]
+
+
+async def test_an_account_that_is_gone_keeps_nobody_from_being_compared(tmp_path: Path) -> None:
+    """What was billed for the others is compared with Stripe all the same, and the log names the one that was not."""
+    async with StripeDouble() as stripe:
+        customers = set_up(stripe, OWN, ACME, BETA)
+        clock, desk = clock_of(stripe), TokenDesk(tmp_path)
+        for account in (ACME, BETA):
+            desk.create(IngestToken(f"it_{account}", "", BOOK, account, 1.0), account.encode(), "tests")
+        async with billing(tmp_path, stripe, clock=clock) as running:
+            for account in (OWN, ACME, BETA):
+                usage = batch(*(record(at=stripe.clock.now()) for _ in range(2)))
+                await running.exporter.export(of_company(usage, account))
+            await until(lambda: counted(stripe, customers) == {OWN: 2, ACME: 2, BETA: 2})
+        stripe.disconnect_account(ACME)
+        stripe.clock.advance(4 * 3_600)
+        often = replace(RHYTHM, look=0.05)
+        with capture_logs() as logs:
+            async with billing(tmp_path, stripe, clock=clock, rhythm=often):
+                await until(lambda: any(line["event"] == "reconciled" for line in logs))
+        (line,) = [line for line in logs if line["event"] == "reconciled"]
+        assert (line["pairs"], line["differences"]) == (2, 0)
+        assert {line["account"] for line in logs if line["event"] == "not_reconciled"} == {ACME}
