@@ -381,3 +381,30 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_sender(
         async with world.running():
             await world.until(lambda: len(world.sent) == 1)
         assert calls["rules"] >= 3
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+async def test_memory_holds_a_part_of_a_backlog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_off: bool
+) -> None:
+    """However many events an earlier life left, few of them are in memory, also while none of them can be sent."""
+    monkeypatch.setattr("otel_usageflow.delivery.sender._MOST_IN_MEMORY", 100)
+    monkeypatch.setattr("otel_usageflow.delivery.sender._MOST_CUT_OFF", 200)
+    async with book(tmp_path) as open_book:
+        await _customers(open_book, "", 600)
+        await open_book.ledger.finish_listing("", ["account_id"], 1, 1.0)
+        await open_book.commit(batch(*_usage(600)), NOON)
+        while await open_book.freeze(NOON + 70):
+            pass
+    async with book(tmp_path) as open_book:
+        most = 0
+
+        def answer(_event: MeterEvent) -> Outcome:
+            nonlocal most
+            most = max(most, world.sender._lanes.events)
+            return Halted("revoked", "look") if cut_off and len(world.sent) < 20 else Accepted()
+
+        world = World(open_book, answer=answer)
+        async with world.running():
+            await world.until(lambda: world.sender.counts["accepted"] == 600)
+        assert 50 <= most <= (220 if cut_off else 100)
