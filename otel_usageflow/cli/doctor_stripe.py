@@ -11,9 +11,10 @@ from otel_usageflow.exporters.stripe_meter.answers import NO_ACCESS, outcome_of,
 from otel_usageflow.exporters.stripe_meter.api import Look, StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.needed_meters import Needed, Verdict, needed
 from otel_usageflow.exporters.stripe_meter.permissions import CUSTOMERS, EVENTS, METERS, SEND
+from otel_usageflow.exporters.stripe_meter.recognition import is_another
 from otel_usageflow.exporters.stripe_meter.stream import of_session
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
-from otel_usageflow.ledger.identity import REMEDY, WHAT, is_another_account
+from otel_usageflow.ledger.identity import REMEDY, WHAT
 from otel_usageflow.model.outcome import Halted
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ async def _account(
     findings.append(_clock(where, meters_look, now))
     if meters_look.status == 200:
         meters = {account: await api.meters(account)}
-        if not account and is_another_account(known_meters, (meter.id for meter in meters[account])):
+        if not account and await is_another(api, known_meters, meters[account]):
             findings.append(Finding(Level.PROBLEM, f"{where}::api_key", WHAT, REMEDY))
         billed = [one for one in outlet.billed if one.account == account]
         findings.extend(_meter(where, one) for one in needed(billed, meters))

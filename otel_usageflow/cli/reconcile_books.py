@@ -11,13 +11,14 @@ from otel_usageflow.errors import StartError
 from otel_usageflow.exporters.stripe_meter.answers import explained
 from otel_usageflow.exporters.stripe_meter.api import StripeApi, connect
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
+from otel_usageflow.exporters.stripe_meter.recognition import is_another
 from otel_usageflow.exporters.stripe_meter.reconcile import Comparer, NotComparable, meters_of
 from otel_usageflow.exporters.stripe_meter.summaries import ReadPace, Summaries
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.extensions.sqlite_storage.correction.adjustments import Adjustments
 from otel_usageflow.extensions.sqlite_storage.flow.identity import known_in
 from otel_usageflow.ledger.charge import STRIPE_PAST
-from otel_usageflow.ledger.identity import AnotherAccount, is_another_account
+from otel_usageflow.ledger.identity import AnotherAccount
 from otel_usageflow.ledger.reconcile import HOUR, SETTLED_FOR, Difference, Only, Pair, Stretch, Tally, stretches
 
 _READS_PER_SECOND = 10.0
@@ -117,7 +118,7 @@ async def refuse_another_account(book: Book, api: StripeApi) -> None:
         StripeFailure: nobody knows.
     """
     known = known_in(book.directory, book.name, "")
-    if known and is_another_account(known, (meter.id for meter in await api.meters(""))):
+    if known and await is_another(api, known, await api.meters("")):
         raise AnotherAccount
 
 

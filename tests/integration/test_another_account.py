@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from billing import billing, record, total
+from billing import CHAT, billing, record, total
 from compared import config
 
 from otel_usageflow.cli import main
@@ -36,6 +37,26 @@ def test_what_makes_another_account() -> None:
     assert is_another_account({"mtr_1"}, [])
     assert not is_another_account({"mtr_1", "mtr_2"}, ["mtr_2", "mtr_3"])
     assert not is_another_account((), ["mtr_3"])
+
+
+async def test_a_meter_that_is_not_listed_is_asked_for(tmp_path: Path, ours: StripeDouble) -> None:
+    """An account whose list lacks the meters from before is known by them all the same, if they are there."""
+    customer = ours.add_customer({"account_id": "acme"})
+    listed = ours.account().meters
+    async with billing(tmp_path, ours) as running:
+        await running.bill(record(quantity=1))
+        await ours.wait_until(lambda: total(ours, customer) == 1)
+    ours.add_meter("other")
+    everything, wanted = listed.list, replace(CHAT, event_name="other")
+    listed.list = lambda params: (
+        (  # type: ignore[method-assign]
+            answer := everything(params)
+        )
+        | {"data": [one for one in answer["data"] if one["event_name"] == "other"]}
+    )
+    async with billing(tmp_path, ours, (wanted,)) as running:
+        await running.bill(record(quantity=2, terms=wanted))
+        await ours.wait_until(lambda: total(ours, customer, "other") == 2)
 
 
 async def test_a_start_is_refused(tmp_path: Path, ours: StripeDouble, other: StripeDouble) -> None:

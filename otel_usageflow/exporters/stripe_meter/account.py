@@ -15,9 +15,10 @@ from otel_usageflow.exporters.stripe_meter.api import StripeApi
 from otel_usageflow.exporters.stripe_meter.directory import Directory
 from otel_usageflow.exporters.stripe_meter.directory_rhythm import Hurry
 from otel_usageflow.exporters.stripe_meter.feeding import Meter, Unfit, feeding, refusals
+from otel_usageflow.exporters.stripe_meter.recognition import is_another
 from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 from otel_usageflow.ledger.freeze import Formula
-from otel_usageflow.ledger.identity import AnotherAccount, is_another_account
+from otel_usageflow.ledger.identity import AnotherAccount
 from otel_usageflow.ledger.ledger import Ledger
 from otel_usageflow.model.usage import Reason, Terms
 
@@ -175,7 +176,7 @@ class Account:
         if self.name:
             return
         known = await self._ledger.known_meters("")
-        if is_another_account(known, (meter.id for meter in meters)):
+        if await is_another(self._api, known, meters):
             self._meters = None
             raise AnotherAccount
         if new := {meter.id for meter in meters if meter.event_name in self.event_names} - known:

@@ -29,6 +29,7 @@ _TABLES = (
     "ingest_tokens",
     "connections",
     "connect_links",
+    "known_meters",
 )
 _TYPES = {"INTEGER": "('integer')", "REAL": "('real')", "TEXT": "('text')", "BLOB": "('blob')"}
 
