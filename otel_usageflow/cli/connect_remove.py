@@ -86,7 +86,7 @@ async def _deauthorize(book: "Book", connect: "ConnectConfig", account: str) -> 
 
     async with opened(book.config) as client:
         try:
-            await OAuth(client, connect.kind, connect.client_id).deauthorize(account)
+            await OAuth(client, connect).deauthorize(account)
         except StripeFailure as error:
             return None if is_not_connected(error) else said(error)
     return None

@@ -249,23 +249,27 @@ async def test_an_owner_who_ends_the_connection(tmp_path: Path, stripe: StripeDo
         await stripe.wait_until(lambda: len(stripe.accepted) == 1, timeout=20)
 
 
-async def test_a_refusal_alone_ends_no_connection(tmp_path: Path, stripe: StripeDouble) -> None:
-    """A key without access halts the account, with the remedy; it goes on by itself when the access is back."""
-    stripe.add_customer({"account_id": "acme"}, account="acct_1")
-    async with connecting(written(tmp_path, stripe)) as service:
-        await service.visit(stripe.approve(await service.url(), "acct_1"))
-        await service.bill(record(terms=IN_ACCOUNT))
-        await stripe.wait_until(lambda: len(stripe.accepted) == 1, timeout=20)
-        with capture_logs() as logs:
-            stripe.disconnect_account("acct_1")
+async def test_a_refusal_alone_ends_no_connection(tmp_path: Path) -> None:
+    """Where events are not told, a refusal halts the account until the access is back; OAuth has its own key."""
+    may = {"billing_meter_read", "customer_read", "billing_meter_event_write"}
+    async with StripeDouble(["rk_test_1", "sk_test_1"], permissions={"rk_test_1": may}) as stripe:
+        stripe.settings.account_access = "connected"
+        stripe.add_meter("api_request", account="acct_1")
+        stripe.add_customer({"account_id": "acme"}, account="acct_1")
+        async with connecting(written(tmp_path, stripe, client_secret="sk_test_1")) as service:
+            await service.visit(stripe.approve(await service.url(), "acct_1"))
             await service.bill(record(terms=IN_ACCOUNT))
-            await until(lambda: "connected_account_refused" in [one["event"] for one in logs], 20)
-        (told,) = [one for one in logs if one["event"] == "connected_account_refused"]
-        assert told["account"] == "acct_1"
-        assert "connect url" in told["remedy"]
-        assert service.connections()["acct_1"].usable
-        stripe.connect_account("acct_1")
-        await stripe.wait_until(lambda: len(stripe.accepted) == 2, timeout=20)
+            await stripe.wait_until(lambda: len(stripe.accepted) == 1, timeout=20)
+            with capture_logs() as logs:
+                stripe.disconnect_account("acct_1")
+                await service.bill(record(terms=IN_ACCOUNT))
+                await until(lambda: "connected_account_refused" in [one["event"] for one in logs], 20)
+            (told,) = [one for one in logs if one["event"] == "connected_account_refused"]
+            assert told["account"] == "acct_1"
+            assert "connect url" in told["remedy"]
+            assert service.connections()["acct_1"].usable
+            stripe.connect_account("acct_1")
+            await stripe.wait_until(lambda: len(stripe.accepted) == 2, timeout=20)
 
 
 async def test_an_end_that_came_while_nobody_listened(tmp_path: Path, stripe: StripeDouble) -> None:

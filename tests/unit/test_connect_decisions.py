@@ -9,7 +9,7 @@ from otel_usageflow.exporters.stripe_meter import connect_page
 from otel_usageflow.exporters.stripe_meter.access import AppAccess, NotConnected, OAuthAccess
 from otel_usageflow.exporters.stripe_meter.answers import outcome_of
 from otel_usageflow.exporters.stripe_meter.connect_callback import unfit
-from otel_usageflow.exporters.stripe_meter.connect_config import ConnectConfig, problems_of
+from otel_usageflow.exporters.stripe_meter.connect_config import ConnectConfig, problems_of, remarks_on
 from otel_usageflow.exporters.stripe_meter.connect_keys import KeyRing, Tokens, UnusableKey
 from otel_usageflow.exporters.stripe_meter.oauth import Granted, link
 from otel_usageflow.ledger.connections import Connection, ConnectionState
@@ -54,6 +54,22 @@ def test_a_live_key_wants_https() -> None:
     local = section(redirect_uri="http://localhost:8080/connect/callback")
     assert problems_of(local, "test") == []
     assert [one.path for one in problems_of(local, "live")] == ["connect::redirect_uri"]
+
+
+def test_oauth_wants_a_secret_key() -> None:
+    """A restricted api_key is remarked on without client_secret, which must be a secret key of the same mode."""
+    assert remarks_on(section(), "sk_test_1") == remarks_on(section(client_secret="sk_test_1"), "rk_test_1") == []
+    (remark,) = remarks_on(section(), "rk_test_1")
+    assert remark.path == "connect::client_secret"
+    for secret, mode, wrong in (
+        ("sk_test_1", "test", 0),
+        ("sk_live_1", "live", 0),
+        ("sk_live_1", "", 0),
+        ("sk_live_1", "test", 1),
+        ("rk_test_1", "test", 1),
+    ):
+        found = problems_of(section(client_secret=secret), mode)
+        assert [one.path for one in found] == ["connect::client_secret"] * wrong
 
 
 @pytest.mark.parametrize("key", ["secret", "a" * 44, NEW[:-2], f"{NEW} short", "ä" * 32])

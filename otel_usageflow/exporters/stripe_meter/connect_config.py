@@ -58,6 +58,11 @@ class ConnectConfig(ConfigModel):
     scope: Literal["read_write"] = Field(
         default="read_write", description="What `oauth` asks for: usage is written, so nothing less will do."
     )
+    client_secret: Secret | None = Field(
+        default=None,
+        description="The platform's secret key (`sk_...`), for OAuth only; without it, `api_key`. OAuth takes no "
+        "restricted key.",
+    )
     encryption_key_file: str | None = Field(default=None, description="A file with encryption keys, one a line.")
     encryption_key: Secret | None = Field(
         default=None,
@@ -79,8 +84,16 @@ class ConnectConfig(ConfigModel):
 
 
 def problems_of(connect: ConnectConfig, mode: str) -> list[ConfigProblem]:
-    """What is wrong with it beside a key of this mode; paths begin at `connect`."""
+    """What is wrong with it beside a key of this mode, empty if it is not known; paths begin at `connect`."""
     found = []
+    if connect.client_secret is not None:
+        secret = connect.client_secret.get_secret_value().strip()
+        if secret.startswith(("rk_", "pk_")):
+            found.append(
+                ConfigProblem("connect::client_secret", "must be a secret key (sk_...): OAuth takes no other")
+            )
+        elif secret != STAND_IN and mode and ("_test_" in secret) != (mode == "test"):
+            found.append(ConfigProblem("connect::client_secret", f"is not of the mode of api_key, which is {mode}"))
     if mode == "live" and urlsplit(connect.redirect_uri).scheme != "https":
         found.append(ConfigProblem("connect::redirect_uri", "must be https with a live key"))
     if connect.encryption_key is not None and connect.encryption_key.get_secret_value() != STAND_IN:
@@ -89,6 +102,14 @@ def problems_of(connect: ConnectConfig, mode: str) -> list[ConfigProblem]:
         except UnusableKey as error:
             found.append(ConfigProblem("connect::encryption_key", str(error)))
     return found
+
+
+def remarks_on(connect: ConnectConfig, api_key: str) -> list[ConfigProblem]:
+    """What may go wrong with it; paths begin at `connect`."""
+    if connect.client_secret is None and api_key.startswith("rk_"):
+        advice = "give the platform's secret key: OAuth takes no restricted key, as api_key is"
+        return [ConfigProblem("connect::client_secret", advice)]
+    return []
 
 
 def key_ring(config: ConnectConfig, path: str) -> KeyRing:

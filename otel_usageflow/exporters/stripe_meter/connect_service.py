@@ -60,7 +60,7 @@ class Connecting:
         keys = key_ring(self._connect, path)
         async with AsyncExitStack() as starting:
             self._client: stripe.StripeClient = await starting.enter_async_context(opened(self._config))
-            oauth = OAuth(self._client, self._connect.kind, self._connect.client_id)
+            oauth = OAuth(self._client, self._connect)
             live = self._config.mode == "live"
             backoff: Backoff = self._config.retry_on_failure.backoff
             self._tokens = TokenKeeper(self._ledger, keys, oauth, live, self._now, backoff)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlencode
 
 import stripe
@@ -65,10 +65,12 @@ def link(config: ConnectConfig, connect_base: str, state: str, email: str = "") 
 class OAuth:
     """The calls. Each is one attempt, and raises `StripeFailure`."""
 
-    def __init__(self, client: stripe.StripeClient, kind: Literal["oauth", "app"], client_id: str) -> None:
+    def __init__(self, client: stripe.StripeClient, config: ConnectConfig) -> None:
         self._client = client
-        self._app = kind == "app"
-        self._client_id = client_id
+        self._app = config.kind == "app"
+        self._client_id = config.client_id
+        secret = config.client_secret
+        self._options = {} if secret is None else {"api_key": secret.get_secret_value().strip()}
 
     async def exchange(self, code: str) -> Granted:
         """Turn a code into a connection. Only once: a code that is used twice revokes what it made."""
@@ -82,7 +84,12 @@ class OAuth:
         """End a connection (`oauth` only)."""
         with only_from_stripe():
             answer: Any = await self._client.raw_request_async(
-                "post", "/oauth/deauthorize", base="connect", client_id=self._client_id, stripe_user_id=account
+                "post",
+                "/oauth/deauthorize",
+                base="connect",
+                client_id=self._client_id,
+                stripe_user_id=account,
+                **self._options,
             )
             if answer.data["stripe_user_id"] != account:
                 raise UnexpectedAnswer("the answer is about another account; " + REMEDY)
@@ -90,7 +97,7 @@ class OAuth:
     async def _token(self, values: Mapping[str, str]) -> Granted:
         path, base = ("/v1/oauth/token", "api") if self._app else ("/oauth/token", "connect")
         with only_from_stripe():
-            answer: Any = await self._client.raw_request_async("post", path, base=base, **values)
+            answer: Any = await self._client.raw_request_async("post", path, base=base, **values, **self._options)
             return _granted(answer.data, answer.headers)
 
 

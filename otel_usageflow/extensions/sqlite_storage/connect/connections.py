@@ -154,7 +154,7 @@ def end(
         ConnectionState.DEAUTHORIZED: of.DEAUTHORIZED,
         ConnectionState.LOST: of.LOST,
     }[state]
-    after = {"book": book, "state": str(state)}
+    after = {**_told(there), "book": book, "state": str(state)}
     record(connection, Change(actor, action, f"account {account}", before=_told(there), after=after, why=why), now)
     return True
 
