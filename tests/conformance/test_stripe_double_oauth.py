@@ -172,6 +172,10 @@ async def test_the_exchange_says_what_is_wrong(double: StripeDouble) -> None:
             await token(client, grant_type="password")
         with pytest.raises(InvalidClientError):
             await token(client, grant_type="authorization_code", code="x", client_secret="sk_test_other")
+    double.api.keys.add("rk_test_restricted")
+    async with sdk(double, api_key="rk_test_restricted") as restricted:
+        with pytest.raises(InvalidClientError):
+            await for_code(restricted, query(double.approve(link(restricted, double)))["code"])
     async with sdk(double, api_key="sk_test_wrong") as stranger:
         with pytest.raises(InvalidClientError) as caught:
             await for_code(stranger, "ac_1")
