@@ -1,11 +1,12 @@
 """What the policies of a configuration bill, and through which exporters, without starting anything."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from otel_usageflow.errors import UsageError
+from otel_usageflow.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
     from otel_usageflow.config.model import Config
@@ -46,18 +47,34 @@ def outlets(config: "Config") -> list[Outlet]:
     for id_ in config.used(Kind.EXPORTER):
         exporter = config.exporters[id_].config
         if isinstance(exporter, StripeMeterConfig):
-            own = exporter.account or ""
+            directory = _directory(config, exporter)
+            accounts = {exporter.account or "", *_of_tokens(exporter, id_, directory)}
             fields = frozenset(
-                (policy.account or own, policy.customer.metadata_field)
+                (account, policy.customer.metadata_field)
                 for policy, _ in _policies(config, id_)
+                for account in ({policy.account} if policy.account else accounts)
                 if policy.customer.metadata_field is not None
             )
-            found.append(
-                Outlet(id_, exporter, tuple(_billed(config, id_, own)), fields, _directory(config, exporter))
-            )
+            billed = tuple(one for account in sorted(accounts) for one in _billed(config, id_, account))
+            found.append(Outlet(id_, exporter, tuple(dict.fromkeys(billed)), fields, directory))
     if not found:
         raise UsageError("no pipeline of this configuration has a stripe_meter exporter, so nothing is billed by it")
     return found
+
+
+def _of_tokens(exporter: "StripeMeterConfig", id_: str, directory: Path | None) -> set[str]:
+    """The accounts in which policies without one bill, too, because there are valid ingest tokens for them."""
+    from otel_usageflow.extensions.sqlite_storage.connect.token_desk import TokenDesk
+    from otel_usageflow.ledger.ingest_tokens import TokenState
+
+    if directory is None or exporter.account is not None:
+        return set()
+    book, now = f"{id_} {exporter.mode}", time.time()
+    try:
+        tokens = TokenDesk(directory).listed()
+    except StorageError:  # others tell of it; what is asked about here can be told without
+        return set()
+    return {one.account for one in tokens if one.book == book and one.state(now) is TokenState.VALID}
 
 
 def _directory(config: "Config", exporter: "StripeMeterConfig") -> Path | None:

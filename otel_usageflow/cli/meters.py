@@ -71,11 +71,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _check(arguments: argparse.Namespace) -> int:
     from otel_usageflow.cli.meters_output import show_needed
-    from otel_usageflow.exporters.stripe_meter.needed_meters import Verdict
 
     judged = [(outlet, _judge(outlet, found)) for outlet, found in _read(arguments)]
     show_needed(judged, arguments.format)
-    return 3 if any(one.verdict is not Verdict.OK for _, needs in judged for one in needs) else 0
+    return _status(judged)
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -99,7 +98,15 @@ def _create(arguments: argparse.Namespace) -> int:
             asyncio.run(_make(outlet, needs))
         judged = [(outlet, _judge(outlet, found)) for outlet, found in _read(arguments)]
     show_needed(judged, arguments.format)
-    return 3 if any(one.verdict is not Verdict.OK for _, needs in judged for one in needs) else 0
+    return _status(judged)
+
+
+def _status(judged: "Sequence[tuple[Outlet, list[Needed]]]") -> int:
+    """3 if a meter would not bill what is meant, or if it is not known of all whether they would."""
+    from otel_usageflow.exporters.stripe_meter.needed_meters import Verdict
+
+    unread = any({one.account for one in needs} != set(outlet.accounts) for outlet, needs in judged if needs)
+    return 3 if unread or any(one.verdict is not Verdict.OK for _, needs in judged for one in needs) else 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -118,7 +125,7 @@ def _read(arguments: argparse.Namespace) -> "list[tuple[Outlet, Found]]":
 def _judge(outlet: "Outlet", found: "Found") -> "list[Needed]":
     from otel_usageflow.exporters.stripe_meter.needed_meters import needed
 
-    return needed(outlet.billed, found)
+    return needed((one for one in outlet.billed if one.account in found), found)
 
 
 async def _meters(outlet: "Outlet") -> "Found":
@@ -126,6 +133,7 @@ async def _meters(outlet: "Outlet") -> "Found":
     from otel_usageflow.exporters.stripe_meter.wire import StripeFailure
 
     found = {}
+    failures: list[StartError] = []
     async with connect(
         outlet.config, access=connected_access(outlet.exporter, outlet.config, outlet.directory)
     ) as api:
@@ -133,7 +141,11 @@ async def _meters(outlet: "Outlet") -> "Found":
             try:
                 found[account] = await api.meters(account)
             except StripeFailure as error:
-                raise _failed(outlet, account, "read", error) from error
+                failures.append(_failed(outlet, account, "read", error))
+    if failures and not found:
+        raise failures[0]
+    for failure in failures:  # one company whose account is gone keeps nobody from seeing the others' meters
+        sys.stderr.write(f"{failure}\n")
     return found
 
 
