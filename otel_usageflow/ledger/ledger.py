@@ -126,7 +126,7 @@ class Ledger(Protocol):
         """What waits for that."""
 
     async def freeze(self, rules: FreezeRules, limit: int) -> list[MeterEvent]:
-        """Turn due windows into meter events, at most about `limit` of them, oldest first."""
+        """Turn due windows into meter events: about `limit`, oldest first, and fresh ones as the rules say."""
 
     async def unsettled(self, after: int, limit: int) -> list[MeterEvent]:
         """Meter events without a definite answer and with an id above `after`, in the order of their ids."""

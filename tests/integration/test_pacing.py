@@ -44,6 +44,17 @@ async def test_no_call_is_one_too_many(tmp_path: Path, key: str, account: str | 
         assert stripe.violations == []
 
 
+@pytest.mark.parametrize(("key", "users"), [(LIVE, 2_000), (TEST, 500)])
+async def test_no_batch_is_one_too_many(tmp_path: Path, key: str, users: int) -> None:
+    """The same of the stream, whose calls count as basic in a sandbox."""
+    async with _stripe(key, users) as stripe:
+        async with billing(tmp_path, stripe, calls_per_second=None, api="v2_stream") as bill:
+            await bill.bill(*(record(f"u{number}", at=time.time() - 5) for number in range(users)))
+            await stripe.wait_until(lambda: len(stripe.accepted) == users, 40)
+        assert _refused(stripe) == 0
+        assert stripe.violations == []
+
+
 async def test_a_listing_and_sends_share_what_a_sandbox_gives(tmp_path: Path) -> None:
     """Reads do not wait until all is sent, nor sends until all is read; together they stay below 25 a second."""
     async with _stripe(TEST, 60) as stripe:
