@@ -145,10 +145,12 @@ class Sender:
         if self._lanes.next_wake is not None:
             times.append(self._lanes.next_wake)
         times.extend(gate.opens_at for gate in self._attempts.gates if gate.failing and gate.opens_at > now)
+        under_way = Counter(self._in_flight.values())
         times.extend(
             now + max(self._attempts.pace(account).opens_in(), _BUSY_PAUSE)
             for account in self._lanes.waiting_accounts
-            if not self._attempts.gate(account).failing
+            # Where places are short, an answer wakes the sender.
+            if not self._attempts.gate(account).failing and under_way[account] < self._places(account)
         )
         return max(min(times) - now, 0.0)
 
