@@ -38,6 +38,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--in-flight", type=int, default=4, help="calls under way on each connection (4)")
     parser.add_argument("--drivers", type=int, default=1, help="load processes (1)")
     parser.add_argument("--users", type=int, default=100_000, help="(100000)")
+    parser.add_argument(
+        "--customers", type=int, default=5_000, help="users who are customers, the busiest first (5000); others wait"
+    )
     parser.add_argument("--policies", type=int, default=1, help="(1)")
     parser.add_argument(
         "--only", nargs="+", choices=("service", "http", "mix", "half", "empty", "rotel"), help="parts"
@@ -58,7 +61,7 @@ def _arguments() -> argparse.Namespace:
 async def _points(arguments: argparse.Namespace) -> AsyncIterator[Point]:
     parts = arguments.only
     if any(part in parts for part in ("service", "http", "mix", "half")):
-        async with service(arguments.users, arguments.policies) as server:
+        async with service(min(arguments.users, arguments.customers), arguments.policies) as server:
             fastest = 0.0
             if "service" in parts:
                 async for point in _grid(server, "grpc", arguments):
