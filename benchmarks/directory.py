@@ -3,6 +3,7 @@
     .venv/bin/python benchmarks/directory.py --customers 100000      a look, about a minute
     .venv/bin/python benchmarks/directory.py                         a million customers
     .venv/bin/python benchmarks/directory.py --documented            the same at Stripe's documented limits
+    .venv/bin/python benchmarks/directory.py --ledger DIRECTORY      only what a ledger that is there can tell
 
 The service and the Stripe double are processes of their own on 127.0.0.1. Without --documented the limits are raised
 in both (`calls_per_second`), so that what is measured is this program. At the documented ones of a live key a page
@@ -35,6 +36,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_usageflow.extensions.sqlite_storage.file import open_for_reading
 from otel_usageflow.extensions.sqlite_storage.flow.lookup import Lookup
+from otel_usageflow.extensions.sqlite_storage.reading.condition import condition
 
 _CONFIG = """
 receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{http}"}}}}}}}}
@@ -177,13 +179,12 @@ def look_up(directory: Path, customers: int, active: int) -> tuple[float, float]
     asked = [("", "account_id", f"user-{chance.randrange(customers)}") for _ in range(active)]
     with closing(open_for_reading(directory)) as connection:
         connection.execute("PRAGMA cache_size = -65536")  # as the service's
-        (book,) = connection.execute("SELECT book FROM accounts LIMIT 1").fetchone()
-        lookup, took = Lookup(book), []
+        lookup, took = Lookup(_book(directory)), []
         for _ in range(2):
-            began = time.perf_counter()
+            began = time.process_time()
             for first in range(0, active, 2_000):
                 lookup.customers(connection, asked[first : first + 2_000])
-            took.append(1e6 * (time.perf_counter() - began) / active)
+            took.append(1e6 * (time.process_time() - began) / active)
     return took[0], took[1]
 
 
@@ -246,10 +247,7 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> None:
             )
         )
         await service.end()
-        disk = _directory_bytes(ledger)
-        print(f"on disk: {disk / 2**20:.0f} MiB for the directory, {disk / customers:.0f} bytes a customer")
-        cold, warm = look_up(ledger, customers, active)
-        print(f"look-up: {cold:.2f} us the first time (in batches), {warm:.2f} us when warm")
+        at_rest(ledger, customers, active)
         service = Service(config, port)
         print(f"start with {customers:,} customers: {await service.start():.2f} s")
         await service.end()
@@ -297,6 +295,23 @@ def _directory_bytes(ledger: Path) -> int:
     return int(tables)
 
 
+def at_rest(ledger: Path, customers: int, active: int) -> None:
+    """What a ledger tells that nobody writes."""
+    disk = _directory_bytes(ledger)
+    print(f"on disk: {disk / 2**20:.0f} MiB for the directory, {disk / customers:.0f} bytes a customer")
+    cold, warm = look_up(ledger, customers, active)
+    print(f"look-up: {cold:.2f} us the first time (in batches), {warm:.2f} us when warm, of CPU time")
+    began, cpu = time.perf_counter(), time.process_time()
+    found = condition(ledger, _book(ledger), 0.0).directories
+    took, used = time.perf_counter() - began, time.process_time() - cpu
+    print(f"what doctor counts: {sum(one.customers for one in found):,}, {took:.1f} s, {used:.2f} s of CPU time")
+
+
+def _book(ledger: Path) -> str:
+    with closing(open_for_reading(ledger)) as connection:
+        return str(connection.execute("SELECT book FROM accounts LIMIT 1").fetchone()[0])
+
+
 async def _doctor(config: Path) -> None:
     began = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
@@ -325,10 +340,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--customers", type=int, default=1_000_000)
     parser.add_argument("--active", type=int, default=100_000, help="users with usage (default: 100,000)")
+    parser.add_argument("--ledger", type=Path, help="the directory of a ledger of an earlier run")
     parser.add_argument("--documented", action="store_true", help="at Stripe's documented limits")
     arguments = parser.parse_args()
     today = datetime.datetime.now(datetime.UTC)
     print(f"{today:%Y-%m-%d}, {os.cpu_count()} cores, {_processor()}, Python {platform.python_version()}")
+    if arguments.ledger is not None:
+        at_rest(arguments.ledger, arguments.customers, arguments.active)
+        return
     directory = Path(tempfile.mkdtemp())
     try:
         asyncio.run(measure(arguments, directory))
