@@ -132,7 +132,10 @@ async def test_fresh_usage_does_not_wait_for_a_backlog(tmp_path: Path, frozen: b
             await stripe.wait_until(lambda: len(stripe.accepted) > 50)
             began = time.time()
             await bill.bill(*(record(f"u{user}", at=began) for user in range(50)))
-            fresh = lambda: {e.customer for e in stripe.accepted if e.timestamp >= int(began)}  # noqa: E731
-            await stripe.wait_until(lambda: fresh() == set(customers), timeout=12)
+
+            def all_fresh() -> bool:
+                return {e.customer for e in stripe.accepted if e.timestamp >= int(began)} == set(customers)
+
+            await stripe.wait_until(all_fresh, timeout=12)
             assert len(stripe.accepted) < 1_000
         assert stripe.violations == []
