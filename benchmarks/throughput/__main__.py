@@ -120,16 +120,21 @@ async def main() -> None:
     arguments = _arguments()
     result = Result(machine(), [])
     print(result.machine)
+    path = arguments.save or (None if arguments.quick else RESULTS / f"{result.machine['date']}.json")
     async for point in _points(arguments):
         result.points.append(point)
         print_point(point)
+        if path is not None:
+            _keep(result, path)
     print_table(result)
     print_summary(result)
-    path = arguments.save or (None if arguments.quick else RESULTS / f"{result.machine['date']}.json")
-    if path is not None:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(result.document(), indent=1) + "\n")
-        print(f"\nkept in {path}")
+    print(f"\nkept in {path}" if path is not None else "\nnot kept")
+
+
+def _keep(result: Result, path: Path) -> None:
+    """Write what there is so far."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result.document(), indent=1) + "\n")
 
 
 if __name__ == "__main__":
