@@ -74,6 +74,8 @@ def foreign_answer(status: int, body: object) -> Trouble:
     text = " ".join(text.split())
     if not text:
         said = "nothing"
+    elif status < 300 and text[0] == "{":  # it may hold the token that was asked for
+        said = f"{len(text)} characters that are not whole JSON"
     elif text[0] == "<":
         said = f"a web page: {_short(text)}"
     else:
