@@ -5,6 +5,7 @@ mounted; on loopback, the others answer only to a browser that asked for this ma
 reach them by pointing a name of its own at 127.0.0.1 (DNS rebinding), and no proxy passes them on by mistake.
 """
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
 }
 """Of every answer, unless its page says otherwise: nothing is kept, framed, or told to the next site."""
+_MOST_CONNECTIONS = 256
+"""More are closed at once: who opens them must not use up the files that this process may have open."""
+_IDLE = 20.0
+"""Seconds for which a connection may say nothing, or not come to the end of its headers."""
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "CF-Connecting-IP")
 
 
@@ -114,7 +119,7 @@ class Admin:
         where = f"extensions::{self._id}"
         tls = None if self._config.tls is None else _ssl_context(self._config.tls, f"{where}::tls")
         runner = web.ServerRunner(
-            web.Server(self._answer, access_log=None, keepalive_timeout=60), shutdown_timeout=0.5
+            _Server(self._answer, access_log=None, keepalive_timeout=_IDLE), shutdown_timeout=0.5
         )
         await runner.setup()
         endpoint = self._config.endpoint
@@ -182,6 +187,16 @@ class Admin:
         if name in self._config.hosts or name == "localhost" or _is_loopback(name):
             return None
         return "this page is served to this machine only; ask for 127.0.0.1, or see hosts of the extension admin\n"
+
+
+class _Server(web.Server):
+    """Takes no more connections than it should."""
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Close what is too much."""
+        super().connection_made(handler, transport)
+        if len(self.connections) > _MOST_CONNECTIONS:
+            transport.abort()
 
 
 def _name_of(host: str) -> str:

@@ -94,13 +94,18 @@ class Claim(StrEnum):
     """No such link was made here."""
     FOREIGN = "foreign"
     """It was made for another exporter, or for the other mode."""
+    REPLAYED = "replayed"
+    """It is open and stays so: the code that came with it was exchanged with another link."""
 
 
 class Connections(Protocol):
     """The part of a ledger that knows the connected accounts of one book. Each change is one transaction."""
 
-    async def claim(self, nonce: bytes, outcome: Outcome, now: float) -> tuple[Claim, Link | None]:
-        """Take an open link, as `taken` before its code is exchanged, or as `denied`. Of two callers one gets it."""
+    async def claim(self, nonce: bytes, outcome: Outcome, now: float, code: bytes) -> tuple[Claim, Link | None]:
+        """Take an open link, as `taken` before its code is exchanged, or as `denied`. Of two callers one gets it.
+
+        `code` is a digest of the code that is to be exchanged, or empty: none is exchanged under two links either.
+        """
 
     async def conclude(self, nonce: bytes, outcome: Outcome, became: str, now: float) -> None:
         """Write down what became of a link that was taken."""

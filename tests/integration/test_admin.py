@@ -1,5 +1,6 @@
 """The extension `admin` over real HTTP."""
 
+import asyncio
 import io
 import socket
 from collections.abc import AsyncIterator
@@ -132,6 +133,32 @@ async def test_a_page_that_fails_says_nothing_to_strangers() -> None:
             session.post(f"http://{admin.address}/page", data=io.BytesIO(b"x" * 2_000_000)) as answer,
         ):
             assert answer.status == 413
+
+
+async def test_a_crowd_does_not_take_all_files() -> None:
+    """Of connections that say nothing those beyond a number are cut off; when some are gone, others are answered."""
+
+    async def is_cut_off(reader: asyncio.StreamReader) -> bool:
+        try:
+            async with asyncio.timeout(2):
+                return await reader.read() == b""
+        except ConnectionResetError:
+            return True
+        except TimeoutError:
+            return False
+
+    async with running() as extension:
+        crowd = [await asyncio.open_connection("127.0.0.1", extension.address.port) for _ in range(300)]
+        assert sum(await asyncio.gather(*(is_cut_off(reader) for reader, _ in crowd))) == 44
+        for _, writer in crowd:
+            writer.close()
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    assert (await ask(extension, "/"))[0] == 200
+                    break
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.02)
 
 
 async def test_an_occupied_port_stops_the_admin() -> None:

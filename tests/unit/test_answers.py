@@ -204,3 +204,9 @@ def test_a_page_is_not_poured_into_the_log() -> None:
     assert explained(by_someone_else(200, "")).startswith(
         "status 200, and what answered is not Stripe's API but says no"
     )
+
+
+def test_an_answer_that_broke_off_is_not_quoted() -> None:
+    """With a status of success it may hold the token that was asked for; a refusal of a proxy is quoted."""
+    assert "secret" not in explained(by_someone_else(200, '{"authentication_token": "secret'))
+    assert "no route" in explained(by_someone_else(404, '{"message": "no route"'))

@@ -3,12 +3,14 @@
 What it keeps to:
 1. Nothing is done for a state that we have not signed, to the letter, for this exporter in this mode.
 2. The link is marked as taken, on the disk, before its code is exchanged; whoever finds it taken never exchanges.
-   So a reload, a second tab, a replay or a crash cannot use a code twice, which would revoke the connection.
+   So a reload, a second tab, a replay or a crash cannot use a code twice, which would revoke the connection. Nor
+   can somebody who has seen a code use it up with a link of their own: its digest is written down with the link.
 3. An exchange without an answer is not repeated. It is said, and the remedy is a new link.
 4. What must not be seen is in no page, no log and no error: states, codes, tokens.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -100,7 +102,8 @@ class Callback:
     async def _take(self, nonce: bytes, code: str, said: dict[str, str]) -> web.Response:
         denied = "error" in said
         desk = self._desk
-        claim, link = await desk.ledger.claim(nonce, Outcome.DENIED if denied else Outcome.TAKEN, desk.now())
+        outcome, digest = (Outcome.DENIED, b"") if denied else (Outcome.TAKEN, hashlib.sha256(code.encode()).digest())
+        claim, link = await desk.ledger.claim(nonce, outcome, desk.now(), digest)
         if claim is Claim.YOURS and link is not None:
             if denied:
                 return await self._denied(link, said)
@@ -112,12 +115,13 @@ class Callback:
         if claim is Claim.USED and link is not None:
             if (running := self._exchanges.get(nonce)) is not None:
                 await asyncio.shield(running)
-                link = (await desk.ledger.claim(nonce, Outcome.TAKEN, desk.now()))[1] or link
+                link = (await desk.ledger.claim(nonce, outcome, desk.now(), digest))[1] or link
             else:
                 self._tell_refused(f"its link was used before: {link.outcome}")
             return pages.used(link, desk.mode)
         self._tell_refused(_WHY[claim])
-        return {Claim.EXPIRED: pages.expired, Claim.FOREIGN: pages.foreign}.get(claim, pages.not_ours)()
+        page = {Claim.EXPIRED: pages.expired, Claim.FOREIGN: pages.foreign, Claim.REPLAYED: pages.replayed}
+        return page.get(claim, pages.not_ours)()
 
     async def _denied(self, link: Link, said: dict[str, str]) -> web.Response:
         why = _clean(said.get("error_description") or said["error"])
@@ -222,6 +226,7 @@ _WHY = {
     Claim.EXPIRED: "its link has expired",
     Claim.FOREIGN: "its link was made for another exporter or mode",
     Claim.UNKNOWN: "its link is not in this ledger",
+    Claim.REPLAYED: "its code was exchanged with another link; somebody may have copied it out of a browser or a log",
 }
 
 

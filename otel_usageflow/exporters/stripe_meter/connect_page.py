@@ -60,6 +60,16 @@ def expired() -> web.Response:
     return _page(410, "This link has expired", f"Nothing was connected. {_NEW_LINK}")
 
 
+def replayed() -> web.Response:
+    """The code is another link's."""
+    return _page(
+        400,
+        "This answer of Stripe was used before",
+        "It came with another link. Nothing was connected or changed.",
+        "Open the link again that you were sent.",
+    )
+
+
 def incomplete() -> web.Response:
     """Neither a code nor an error came with the state, or several."""
     return _page(
@@ -128,7 +138,7 @@ def used(link: Link, mode: str) -> web.Response:
 def all_pages() -> Sequence[web.Response]:
     """One of each, to look at."""
     return (
-        not_ours(), foreign(), expired(), incomplete(), denied("The user denied your request"), not_now(),
+        not_ours(), foreign(), expired(), replayed(), incomplete(), denied("The user denied your request"), not_now(),
         connected("acct_1", "test", "acct_2"), refused("Stripe says: the code has expired."), unknown(),
     )  # fmt: skip
 

@@ -170,7 +170,8 @@ class TokenKeeper:
 
     async def _lose(self, connection: Connection, why: str) -> bool:
         now = self._now()
-        lost = await self._ledger.ended(connection.account, ConnectionState.LOST, float("inf"), now, why)
+        # Not what was connected anew while Stripe refused the tokens of before.
+        lost = await self._ledger.ended(connection.account, ConnectionState.LOST, connection.connected_at, now, why)
         if lost:
             _log.error(
                 "connected_account_lost",

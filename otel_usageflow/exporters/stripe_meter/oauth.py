@@ -116,7 +116,7 @@ def said(error: BaseException) -> str:
     """An error of a call in one line, for logs and people; OAuth's sentences may quote codes and tokens, this not."""
     word = told(error)
     if not word or not isinstance(error, stripe.StripeError):
-        return explained(error)
+        return _SECRET.sub("[REDACTED]", explained(error))  # an answer that broke off is quoted
     body: Any = error.json_body
     sentence = _SECRET.sub("[REDACTED]", str(body.get("error_description") or ""))[:_MOST_SAID]
     return f"{error.http_status} {word}" + (f": {sentence}" if sentence else "")

@@ -27,10 +27,13 @@ CREATE TABLE connect_links (
   actor TEXT NOT NULL,
   account TEXT NOT NULL,
   outcome TEXT NOT NULL,
-  became TEXT NOT NULL
+  became TEXT NOT NULL,
+  code BLOB NOT NULL DEFAULT x''
 ) WITHOUT ROWID;
 CREATE INDEX taken_links ON connect_links (book) WHERE outcome = 'taken';
+CREATE INDEX exchanged_codes ON connect_links (code) WHERE code != x'';
 """
     + INGEST_TABLES
 )
-"""`sealed` is encrypted with the exporter's `connect::encryption_key`, and empty where nothing needs to be kept."""
+"""`sealed` is encrypted with the exporter's `connect::encryption_key`, and empty where nothing needs to be kept.
+`code` is the SHA-256 of the code with which a link was taken."""

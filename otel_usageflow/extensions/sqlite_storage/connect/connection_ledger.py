@@ -15,9 +15,9 @@ class SqliteConnections:
         self._look = look
         self._book = book
 
-    async def claim(self, nonce: bytes, outcome: Outcome, now: float) -> tuple[Claim, Link | None]:
+    async def claim(self, nonce: bytes, outcome: Outcome, now: float, code: bytes) -> tuple[Claim, Link | None]:
         """Take an open link; of two callers one gets it."""
-        return await self._change(lambda c: connections.claim(c, self._book, nonce, outcome, now))
+        return await self._change(lambda c: connections.claim(c, self._book, nonce, outcome, now, code))
 
     async def conclude(self, nonce: bytes, outcome: Outcome, became: str, now: float) -> None:
         """Write down what became of a link that was taken."""

@@ -55,9 +55,9 @@ def make_link(connection: sqlite3.Connection, link: Link) -> None:
 
 
 def claim(
-    connection: sqlite3.Connection, book: str, nonce: bytes, outcome: Outcome, now: float
+    connection: sqlite3.Connection, book: str, nonce: bytes, outcome: Outcome, now: float, code: bytes
 ) -> tuple[Claim, Link | None]:
-    """Take an open link for good; of two callers the second finds it used."""
+    """Take an open link for good; of two callers the second finds it used, with whichever link its code came."""
     link = _link(connection, nonce)
     if link is None:
         return Claim.UNKNOWN, None
@@ -67,6 +67,9 @@ def claim(
         return Claim.USED, link
     if link.expires_at <= now:
         return Claim.EXPIRED, link
+    if code and connection.execute("SELECT 1 FROM connect_links WHERE code = ? AND code != x''", (code,)).fetchone():
+        return Claim.REPLAYED, link
+    connection.execute("UPDATE connect_links SET code = ? WHERE nonce = ?", (code, nonce))
     _conclude(connection, link, outcome, "", now)
     reached("connect: taken")
     return Claim.YOURS, replace(link, outcome=outcome)
