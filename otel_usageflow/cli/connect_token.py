@@ -96,6 +96,7 @@ def create(arguments: argparse.Namespace) -> int:
             f"{book.exporter} bills in {book.config.account} only (exporters::{book.exporter}::account), so usage of "
             f"{account} would be refused; name that account, or {OWN!r}"
         )
+    account = account or book.config.account or ""  # one account has one name, which policies may say too
     if len(arguments.name) > _LONGEST_NAME:
         raise UsageError(f"--name: at most {_LONGEST_NAME} characters")
     now = time.time()

@@ -191,7 +191,11 @@ async def test_a_token_decides_who_is_billed(tmp_path: Path) -> None:
             assert await asyncio.to_thread(over_grpc.export, requests(1)) is SpanExportResult.SUCCESS
             for exporter in (over_grpc, over_http, own, stranger):
                 exporter.shutdown()
-            assert all(secret not in json.dumps(here.service.lines) for secret in (acme, beta))
+            here.service.process.terminate()
+            assert here.service.process.stderr is not None
+            log = json.dumps(here.service.lines) + (await here.service.process.stderr.read()).decode()
+            assert "account_followed" in log
+            assert all(secret not in log for secret in (acme, beta))
 
 
 def totals(stripe: StripeDouble, customers: Mapping[str, str]) -> dict[tuple[str, str], int]:

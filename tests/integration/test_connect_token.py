@@ -114,6 +114,14 @@ def test_an_exporter_of_one_account_has_no_tokens_of_others(
     assert run(fixed, "create", "acct_fixed") == 0
 
 
+def test_own_is_the_account_of_the_exporter(tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One account has one name, so that a policy that names it is about spans with this token, too."""
+    fixed = written(tmp_path, ", account: acct_fixed")
+    assert run(fixed, "create", "own") == 0
+    assert "billed in acct_fixed" in capsys.readouterr().err
+    assert [one.account for one in TokenDesk(config.parent / "ledger").listed()] == ["acct_fixed"]
+
+
 def test_a_token_belongs_to_the_mode_of_the_key(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same command under a live key makes a token of the live book."""
     assert run(config, "create", ACME) == 0

@@ -174,7 +174,16 @@ async def test_only_events_are_taken(tmp_path: Path, stripe: StripeDouble) -> No
     """Other methods, bodies that are too large or no events, and other paths are refused."""
     async with hearing(tmp_path, stripe) as here:
         assert (await post(here, b"", None, "GET"))[0] == 405
-        for body in (b"[]", b"{}", b"null", b'"text"', b"not json", told(data={}), told(created="soon")):
+        for body in (
+            b"[]",
+            b"[" * 50_000,
+            b"{}",
+            b"null",
+            b'"text"',
+            b"not json",
+            told(data={}),
+            told(created="soon"),
+        ):
             assert (await post(here, body, signed(body)))[0] == 400, body
         large = told(padding="x" * 600_000)
         assert (await post(here, large, signed(large)))[0] == 413

@@ -107,7 +107,7 @@ class Webhook:
             outcome = await self._take(json.loads(body))
         except Unavailable:
             return web.Response(status=503, text="it cannot be written down now; tell again\n")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             self._count("malformed", why=f"{type(error).__name__}: {error}")
             return web.Response(status=400, text="this is no event of Stripe\n")
         self._count(outcome)
