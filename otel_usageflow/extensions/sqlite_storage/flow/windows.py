@@ -189,7 +189,7 @@ def _write(
         drafts = draft_records(lane, window, records, formula)
         new = [events.write(connection, book, draft, now) for draft in drafts]
         if window.last_seq <= rules.copied_seq:
-            new = [copies.as_uncertain(connection, event, copied_at) for event in new]
+            new = _perhaps_sent(connection, new, copied_at, now)
         frozen.extend(new)
         _archive(connection, [window], ONE_BY_ONE)
         without_event = sum(not makes_event(record, formula) for record in records)
@@ -201,6 +201,17 @@ def _write(
     for window, reason in made.held:
         hold(connection, window, reason, now)
     return frozen
+
+
+def _perhaps_sent(
+    connection: sqlite3.Connection, new: Sequence[MeterEvent], copied_at: float, now: float
+) -> list[MeterEvent]:
+    """Mark events of single records that were in a copy; return those that may be sent again."""
+    if not copies.has_streamed(connection):
+        return [copies.as_uncertain(connection, event, copied_at) for event in new]
+    for event in new:
+        copies.as_unknown(connection, event, copied_at, now)
+    return []
 
 
 def _archive(connection: sqlite3.Connection, windows: Iterable[DueWindow], event_id: int) -> None:

@@ -8,6 +8,8 @@ collecting or held. So in a copy
   copy (`ledger.copied_seq`). When it is frozen, its event is one of unknown outcome from the start: the original made
   the same event under another identifier, or did not, and only the meter's summaries can tell. Events of single
   records have the same identifier in both, and are sent again like the others.
+- where the stream was used, nobody knows by which of the two ways the original sent an event that had not begun, and
+  what one way has seen may be news to the other: such an event is UNKNOWN at once.
 - what waited for spans of its trace waits no more, and is usage like the other, of the spans that are in the copy.
 """
 
@@ -32,8 +34,12 @@ def mark_copy(connection: sqlite3.Connection, action: str, at: float, **more: ob
         at: the moment of the copy, unix seconds.
     """
     waiting = connection.execute("SELECT event_id FROM meter_events WHERE state = ?", (EventState.FROZEN,)).fetchall()
+    either_way = has_streamed(connection)
     for (event_id,) in waiting:
-        _begin(connection, event_id, at)
+        if either_way:
+            _set_aside(connection, event_id, at, at)
+        else:
+            _begin(connection, event_id, at)
     settle_everything(connection, [book for (book,) in connection.execute("SELECT book FROM books").fetchall()], at)
     connection.execute("UPDATE open_windows SET sealed = 1")
     forget_open_links(connection)
@@ -49,6 +55,12 @@ def copied(connection: sqlite3.Connection) -> tuple[int, float]:
     return int(seq), float(at)
 
 
+def has_streamed(connection: sqlite3.Connection) -> bool:
+    """Whether there ever was a call of the stream, so that an event can have gone by either of two ways."""
+    found = connection.execute("SELECT 1 FROM sqlite_sequence WHERE name = 'stream_batches' AND seq > 0").fetchone()
+    return found is not None
+
+
 def as_uncertain(connection: sqlite3.Connection, event: MeterEvent, at: float) -> MeterEvent:
     """The event of a single record whose usage was in the copy: perhaps sent since `at`."""
     _begin(connection, event.event_id, at)
@@ -56,12 +68,16 @@ def as_uncertain(connection: sqlite3.Connection, event: MeterEvent, at: float) -
 
 
 def as_unknown(connection: sqlite3.Connection, event: MeterEvent, at: float, now: float) -> None:
-    """The event of a sum whose usage was in the copy: perhaps sent since `at` under another identifier."""
-    _begin(connection, event.event_id, at)
-    event_steps.take(connection, event.event_id, EventStep.EXPIRE)
+    """An event whose usage was in the copy: perhaps sent since `at`, under another identifier or by another way."""
+    _set_aside(connection, event.event_id, at, now)
+
+
+def _set_aside(connection: sqlite3.Connection, event_id: int, at: float, now: float) -> None:
+    _begin(connection, event_id, at)
+    event_steps.take(connection, event_id, EventStep.EXPIRE)
     connection.execute(
         "UPDATE meter_events SET settled_at = ?, message = ? WHERE event_id = ?",
-        (now, "its usage was in a restored copy of the ledger, and may have been sent before", event.event_id),
+        (now, "its usage was in a restored copy of the ledger, and may have been sent before", event_id),
     )
 
 
