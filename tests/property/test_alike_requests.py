@@ -17,7 +17,9 @@ POLICIES = (
     ),
     policy(name="paths", endpoint="GET /users/:id", event_name="paths", user={"path": "id"}, status="any"),
     policy(name="green", match={"attributes": {"app.color": "green"}}, endpoint="* /**", event_name="green"),
-    policy(name="heavy", match={"condition": 'int(attributes["app.tokens"]) > 10'}, endpoint="* /**", event_name="heavy"),
+    policy(
+        name="heavy", match={"condition": 'int(attributes["app.tokens"]) > 10'}, endpoint="* /**", event_name="heavy"
+    ),
     policy(name="tokens", endpoint="POST /chat", event_name="tokens", quantity=BY_TOKENS),
     policy(name="told", endpoint="POST /chat", event_name="told", payload={"color": {"attribute": "app.color"}}),
     policy(name="host", match={"host": "api.example.com"}, endpoint="POST /chat", event_name="host"),

@@ -31,7 +31,7 @@ def upkeep(open_book: Book, clock: TestClock, retention: float = 35 * DAY, total
 
 
 async def prune(open_book: Book, now: float, retention: float = 35 * DAY, totals: float = 400 * DAY) -> bool:
-    """Do what a service does that was just started and whose clock says `now`, in the place of the ledger's own work."""
+    """Do what a just started service does whose clock says `now`, in the place of the ledger's own work."""
     await open_book.storage._upkeep.stop()
     return await upkeep(open_book, TestClock(now), retention, totals).prune()
 

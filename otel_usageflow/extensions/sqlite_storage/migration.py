@@ -44,8 +44,10 @@ def _told(connection: sqlite3.Connection, version: int, number: int) -> Change |
 
     A ledger that is made now is told of once, at its last step; the first schema has no audit log.
     """
+    if number == 0:
+        return None
     (ledger_id,) = connection.execute("SELECT ledger_id FROM ledger").fetchone()
     after = {"schema": number + 1, "ledger_id": ledger_id}
     if version == 0:
         return Change(SERVICE, CREATED, "ledger", after=after) if number + 1 == len(MIGRATIONS) else None
-    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after=after) if number else None
+    return Change(SERVICE, MIGRATED, "ledger", before={"schema": number}, after=after)

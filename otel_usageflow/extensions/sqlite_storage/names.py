@@ -174,9 +174,7 @@ def _new_policy(users: str) -> str:
 
 
 def _numbers(users: str) -> str:
-    return (
-        f"SELECT user, series_id FROM (VALUES {users}) CROSS JOIN series ON user = column1 AND {_SERIES}"
-    )
+    return f"SELECT user, series_id FROM (VALUES {users}) CROSS JOIN series ON user = column1 AND {_SERIES}"
 
 
 def _number(connection: sqlite3.Connection, table: str, column: str, values: Mapping[str, object]) -> int:

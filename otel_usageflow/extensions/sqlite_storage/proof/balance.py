@@ -36,8 +36,8 @@ class _Found:
     latest_ns: int = -1
     latest: list[Quantity] = field(default_factory=list)
     """Quantities at the latest moment."""
-    taken_back: bool = False
-    """An inner span was taken out: then the last value may be its own."""
+    taken_ns: set[int] = field(default_factory=set)
+    """Moments of charges that were taken out: the last moment and value may be theirs."""
 
 
 def check_conservation(connection: sqlite3.Connection, found: Verification, progress: Progress) -> None:
@@ -85,6 +85,7 @@ def _check_minute(
             if not pruned or (id(window) in sums and not under_way):
                 real = _with_what_left(connection, window, sums[id(window)])
                 _check_window(window, _with_what_is_pruned(window, real) if pruned else real, found)
+                _check_last(connection, window, real, found, pruned=pruned)
     for event_id, covered in by_event.items():
         _check_event(connection, event_id, covered, found)
 
@@ -98,7 +99,7 @@ def _check_record(minute: Minute, record: Record, sums: dict[int, _Found], found
         entry.last_seq = seq if entry.last_seq is None else max(seq, entry.last_seq)
     if quantity is None:
         for window in windows:
-            sums[id(window)].taken_back = True
+            sums[id(window)].taken_ns.add(at_ns)
         return
     where = _name(key)
     value = _amount(quantity)
@@ -149,7 +150,6 @@ def _with_what_left(connection: sqlite3.Connection, window: Window, real: _Found
             ),
         ).fetchone()
         if left[0] is not None:
-            real.taken_back = True
             real.first_seq = min(left[0], left[0] if real.first_seq is None else real.first_seq)
             real.last_seq = max(left[1], left[1] if real.last_seq is None else real.last_seq)
     return real
@@ -159,12 +159,12 @@ def _with_what_is_pruned(window: Window, real: _Found) -> _Found:
     """The same, knowing that a charge which was taken back is pruned before its window, if that still waits."""
     told, there = (window.first_seq, window.last_seq), (real.first_seq, real.last_seq)
     if there[0] is not None and there[1] is not None and told != there and told[0] <= there[0] <= there[1] <= told[1]:
-        real.first_seq, real.last_seq, real.taken_back = *told, True
+        real.first_seq, real.last_seq = told
     return real
 
 
 def _check_window(window: Window, real: _Found, found: Verification) -> None:
-    where = f"window of {window.length} s from {window.start}, series {window.series_id}, commit {window.first_seq}"
+    where = _place(window)
     total = _amount(window.total)
     if (window.requests, total) != (real.requests, real.total):
         said = f"{window.requests} requests and {window.total}"
@@ -172,10 +172,34 @@ def _check_window(window: Window, real: _Found, found: Verification) -> None:
         found.find("conservation", where, problem, _BILL if window.table == "windows" else _LOOK)
     elif (window.first_seq, window.last_seq) != (real.first_seq, real.last_seq):
         found.find("conservation", where, "names other commits than those of its records", _LOOK)
-    elif real.latest and not real.taken_back:
-        last = (window.last_ns, _amount(window.last_value))
-        if last[0] != real.latest_ns or last[1] not in real.latest:
-            found.find("conservation", where, "names another last moment or value than its records", _LOOK)
+
+
+def _check_last(
+    connection: sqlite3.Connection, window: Window, real: _Found, found: Verification, *, pruned: bool
+) -> None:
+    """The last moment is that of a record, or of one that was taken out since, and may be pruned before its window."""
+    after = window.last_ns - window.start * _SECOND
+    if not 0 <= after < window.length * _SECOND:
+        wrong = bool(window.requests)
+    elif not real.latest or (window.last_ns == real.latest_ns and _amount(window.last_value) in real.latest):
+        return
+    else:
+        wrong = not pruned and not (
+            window.last_ns >= real.latest_ns and (window.last_ns in real.taken_ns or _left_at(connection, window))
+        )
+    if wrong:
+        found.find("conservation", _place(window), "names another last moment or value than its records", _LOOK)
+
+
+def _left_at(connection: sqlite3.Connection, window: Window) -> bool:
+    """Whether a charge of the window's last moment was taken out and filed anew."""
+    place = (window.last_ns, window.series_id, window.first_seq, window.last_seq)
+    query = "SELECT 1 FROM left_windows WHERE at_ns = ? AND series_id = ? AND seq BETWEEN ? AND ?"
+    return connection.execute(query, place).fetchone() is not None
+
+
+def _place(window: Window) -> str:
+    return f"window of {window.length} s from {window.start}, series {window.series_id}, commit {window.first_seq}"
 
 
 def _check_event(
