@@ -54,6 +54,8 @@ class Attempts:
         self._stopping = stopping
         self._gates: dict[str, Gate] = {}
         self._alone: set[int] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
+        """Calls that wait for their turn: nothing of them was sent."""
         self.counts: Counter[str] = Counter()
         """What was done since the start: accepted, duplicate, retried, refused, set_aside."""
         self.calls = {SINGLE: Calls(), BATCH: Calls()}
@@ -93,8 +95,7 @@ class Attempts:
 
     async def make(self, batch: Batch) -> None:
         """Make one call, when its turn has come, and write down what came of it."""
-        pace = self.pace(batch.account)
-        await pace.take(len(batch.events))
+        await self._turn(batch)
         if self._stopping():
             return
         began_at = self._delivery.clock()
@@ -116,6 +117,23 @@ class Attempts:
             self._try_again(again, began_at)
         elif self.gate(batch.account).succeeded():
             _log.info("stripe_reachable_again", account=batch.account or "own")
+
+    def stop_waiting(self) -> None:
+        """Give up the calls that wait for their turn; at a slow pace that can be minutes away."""
+        for task in self._waiting:
+            task.cancel()
+
+    async def _turn(self, batch: Batch) -> None:
+        """Wait for the turn of a call; it may be given up."""
+        if self._stopping():
+            return
+        task: asyncio.Task[None] | None = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            await self.pace(batch.account).take(len(batch.events))
+        finally:
+            self._waiting.discard(task)
 
     async def _call(self, batch: Batch) -> list[tuple[MeterEvent, Outcome]]:
         """Make the call; what it means for each of its events."""

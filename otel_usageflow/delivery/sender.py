@@ -125,6 +125,7 @@ class Sender:
     def stop(self) -> None:
         """Begin nothing more."""
         self._stopping = True
+        self._attempts.stop_waiting()
         self._wake.set()
 
     async def _pause(self, seconds: float) -> None:

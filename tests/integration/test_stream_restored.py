@@ -1,4 +1,4 @@
-"""A ledger that was restored from a backup, where the stream was used: nothing is sent again by a way that is guessed."""
+"""A ledger restored from a backup, where the stream was used: nothing is sent again by a way that is guessed."""
 
 from pathlib import Path
 
