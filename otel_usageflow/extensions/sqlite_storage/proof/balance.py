@@ -177,7 +177,7 @@ def _check_window(window: Window, real: _Found, found: Verification) -> None:
 def _check_last(
     connection: sqlite3.Connection, window: Window, real: _Found, found: Verification, *, pruned: bool
 ) -> None:
-    """The last moment is that of a record, or of one that was taken out since, and may be pruned before its window."""
+    """The last moment is that of a record, or of one that was taken out since, pruned before its window perhaps."""
     after = window.last_ns - window.start * _SECOND
     if not 0 <= after < window.length * _SECOND:
         wrong = bool(window.requests)
