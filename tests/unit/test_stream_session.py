@@ -13,7 +13,14 @@ from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
 from otel_usageflow.exporters.stripe_meter.feeding import Meter
 from otel_usageflow.exporters.stripe_meter.reports import error_reports_of
 from otel_usageflow.exporters.stripe_meter.session import Session, Sessions, session_of
-from otel_usageflow.exporters.stripe_meter.stream import NO_STREAM, Stream, is_expired, of_session, wire_event
+from otel_usageflow.exporters.stripe_meter.stream import (
+    NO_SESSION,
+    NO_STREAM,
+    Stream,
+    is_expired,
+    of_session,
+    wire_event,
+)
 from otel_usageflow.model.meter_event import MeterEvent
 from otel_usageflow.model.outcome import Accepted, Halted, Outcome, Refused, Retry
 
@@ -155,6 +162,16 @@ async def test_an_expired_session_is_replaced_and_the_call_made_again() -> None:
     assert not again.uncertain
     assert is_expired(EXPIRED)
     assert not is_expired(error(401))
+
+
+async def test_a_session_that_is_not_taken_is_made_anew_and_is_no_verdict_on_the_key() -> None:
+    """The key has just opened it: the address is looked at first, and the next attempt begins with the key."""
+    answers = Answers(error(401), "req_1")
+    assert await outcome(answers, times=2) == Accepted("req_1")
+    assert answers.tokens == ["/0", "/1"]
+    refused = await outcome(Answers(error(401)))
+    assert isinstance(refused, Halted)
+    assert refused.remedy == NO_SESSION
 
 
 @pytest.mark.parametrize("status", [403, 404, 405])

@@ -29,6 +29,11 @@ NO_STREAM = (
     "write `api: v1` in the exporter's configuration: Stripe does not offer the stream to this key or account; it is "
     "documented for live mode, and a restricted key must be allowed to write meter events"
 )
+NO_SESSION = (
+    "Stripe has opened a session for the key, and what answers at exporters::stripe_meter::endpoints::meter_events "
+    "does not take it: is that address right? If the key was rolled or revoked meanwhile, the next attempt says so; "
+    "usage waits, nothing is lost"
+)
 _EXPIRED = "billing_meter_event_session_expired"
 _NOT_OFFERED = ("live mode", "livemode", "sandbox", "test mode", "testmode", "not available", "not enabled")
 
@@ -67,7 +72,7 @@ class Stream:
                 request_id = await self._api.stream_events(token, events, batch.key)
             except StripeFailure as error:
                 expired = is_expired(error)
-                if expired:
+                if is_unauthorized(error):  # a session that is made anew tells whether it is the key
                     self._sessions.expired(batch.account, token)
                 if expired and again:
                     continue
@@ -87,6 +92,8 @@ class Stream:
         if isinstance(outcome, Retry):
             return replace(outcome, new_key=False)  # each call has a new one
         status = error.http_status if isinstance(error, stripe.StripeError) else None
+        if isinstance(outcome, Halted) and status == 401:
+            return Halted(outcome.why, NO_SESSION)
         if status in (403, 404, 405):
             return Halted(outcome.why if not isinstance(outcome, Accepted) else "", NO_STREAM)
         if isinstance(outcome, Refused) and self._about_stream(outcome, account):
@@ -129,9 +136,14 @@ def of_session(error: BaseException) -> Outcome:
             return Retry("no session for the stream: an answer that is about something else")
 
 
+def is_unauthorized(error: BaseException) -> bool:
+    """Whether what was shown was not taken."""
+    return isinstance(error, stripe.StripeError) and error.http_status == 401
+
+
 def is_expired(error: BaseException) -> bool:
     """Whether a call was not processed because its session had ended."""
-    if not isinstance(error, stripe.StripeError) or error.http_status != 401:
+    if not isinstance(error, stripe.StripeError) or not is_unauthorized(error):
         return False
     body = error.json_body if isinstance(error.json_body, dict) else {}
     said = body.get("error")
