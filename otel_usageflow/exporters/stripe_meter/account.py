@@ -191,10 +191,11 @@ class Account:
         if self._told.get(name, "") == (text := str(answer) if isinstance(answer, Unfit) else ""):
             return
         self._told[name] = text
+        account = self.name or "own"
         if isinstance(answer, Unfit):
-            _log.error("meter_cannot_be_fed", event_name=name, why=answer.why, remedy=answer.remedy)
+            _log.error("meter_cannot_be_fed", account=account, event_name=name, why=answer.why, remedy=answer.remedy)
         else:
-            _log.info("meter_can_be_fed_now", event_name=name)
+            _log.info("meter_can_be_fed_now", account=account, event_name=name)
 
 
 def _measured(terms: Iterable[Terms]) -> set[str]:
