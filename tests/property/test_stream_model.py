@@ -156,6 +156,8 @@ class StreamModel(LedgerModel):
         call = self.calls.pop(0)
         for event in call.events:
             self.in_flight.remove(event)
+        if any(too_old_to_resend(event, self.now) for event in call.events):  # the machine slept: it is not made
+            outcome, processed = Retry("too late", uncertain=True), False
         if call.key and isinstance(outcome, Retry):
             outcome = replace(outcome, new_key=False)
         if call.key and self.most > 1 and isinstance(outcome, Refused) and outcome.uncertain:
