@@ -29,10 +29,9 @@ _log = structlog.get_logger(__name__)
 
 _LOOK = 2.0
 """Seconds between two looks for what a command has changed."""
-_EVENTS = 600.0
-"""Seconds between two reads of the platform's events: 4,300 of the 10,000 reads a month that Stripe allows at least.
-A refused call and a webhook tell sooner."""
-_EVENTS_REFUSED = 3600.0
+_EVENTS = 3_600.0
+"""Seconds between two reads of the platform's events: 720 of the 10,000 reads a month that Stripe allows at least,
+which the customers and reports of the platform itself need too. A refused call and a webhook tell sooner."""
 _EVENTS_KEPT = 29 * 86_400
 """Stripe lists events of 30 days."""
 _OVERLAP = 600
@@ -183,14 +182,13 @@ class Connecting:
         except Unavailable:
             return since, _EVENTS
         except StripeFailure as error:
-            refused = isinstance(error, stripe.PermissionError)
-            if refused:
+            if isinstance(error, stripe.PermissionError):
                 _log.warning(
                     "deauthorizations_not_readable",
                     why=explained(error),
                     remedy="give the key the permission event_read; until then a refused call tells",
                 )
-            return since, _EVENTS_REFUSED if refused else _EVENTS
+            return since, _EVENTS
         return int(self._now()) - _OVERLAP, _EVENTS
 
 
