@@ -142,3 +142,15 @@ async def test_a_damaged_row_is_found(tmp_path: Path, stripe: StripeDouble) -> N
     assert (said.status, "connected account acct_1" in said.out) == (3, True)
     said = await command("connect", "list", "--config", str(config))
     assert (said.status, "ledger verify" in said.err) == (2, True)
+
+
+async def test_an_account_that_is_connected_anew_is_told_as_connected(tmp_path: Path, stripe: StripeDouble) -> None:
+    """The audit log never says that a connection was removed when it was renewed."""
+    async with connecting(written(tmp_path, stripe)) as service:
+        for _ in range(2):
+            await service.visit(stripe.approve(await service.url(), "acct_1"))
+        said = await command("ledger", "audit", "--config", str(service.config), "--format", "json")
+        entries = [one for one in json.loads(said.out)["audit"] if one["action"] == "account connected"]
+        assert [one["after"]["state"] for one in entries] == ["connected", "connected"]
+        shown = await command("ledger", "audit", "--config", str(service.config))
+        assert "removed" not in shown.out

@@ -100,7 +100,7 @@ def connect(connection: sqlite3.Connection, book: str, nonce: bytes, new: Connec
         f"INSERT OR REPLACE INTO connections (book, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (book, *_values(new)),
     )
-    after = {"book": book, "kind": new.kind, "scope": new.scope}
+    after = {**_told(new), "book": book}
     change = Change(new.actor, of.CONNECTED, f"account {new.account}", before=_told(before), after=after)
     record(connection, change, now)
     link = _link(connection, nonce)
