@@ -19,7 +19,8 @@ from pydantic import AfterValidator
 
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel, Endpoint, HostPort
-from otel_usageflow.errors import CannotListen, StartError
+from otel_usageflow.errors import StartError
+from otel_usageflow.extensions.listener import listen
 
 _log = structlog.get_logger(__name__)
 
@@ -118,18 +119,8 @@ class Admin:
     async def __aenter__(self) -> Self:
         where = f"extensions::{self._id}"
         tls = None if self._config.tls is None else _ssl_context(self._config.tls, f"{where}::tls")
-        runner = web.ServerRunner(
-            _Server(self._answer, access_log=None, keepalive_timeout=_IDLE), shutdown_timeout=0.5
-        )
-        await runner.setup()
-        endpoint = self._config.endpoint
-        try:
-            await web.TCPSite(runner, endpoint.host, endpoint.port, ssl_context=tls).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise CannotListen(f"{where}::endpoint", str(endpoint), error) from error
-        self._runner = runner
-        self.address = HostPort(endpoint.host, runner.addresses[0][1])
+        server = _Server(self._answer, access_log=None, keepalive_timeout=_IDLE)
+        self._runner, self.address = await listen(server, where, self._config.endpoint, tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:

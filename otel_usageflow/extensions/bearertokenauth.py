@@ -11,6 +11,7 @@ from pydantic import model_validator
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel, Secret
 from otel_usageflow.errors import StartError, Unauthenticated
+from otel_usageflow.extensions.credentials import after_scheme
 
 _log = structlog.get_logger()
 
@@ -71,7 +72,7 @@ class BearerTokenAuth:
         shown = headers.get(self._header)
         if shown is None:
             raise Unauthenticated(f"the header {self._header} is missing")
-        token = _after_scheme(shown, self._config.scheme)
+        token = after_scheme(shown, self._config.scheme)
         # Every token is compared, so that the time does not tell which of them was close.
         matches = [hmac.compare_digest(token, each) for each in self._tokens]
         if not any(matches):
@@ -106,14 +107,6 @@ def _signature(file: Path) -> _Signature:
     """Changes when the file is written, and when another is moved to its place."""
     stat = file.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _after_scheme(value: str, scheme: str) -> bytes:
-    """The token in a header's value, or nothing if the scheme is another one."""
-    if not scheme:
-        return value.strip().encode(errors="replace")
-    name, _, token = value.strip().partition(" ")
-    return token.strip().encode(errors="replace") if name.lower() == scheme.lower() else b""
 
 
 FACTORY = Factory(

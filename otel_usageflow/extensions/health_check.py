@@ -13,7 +13,7 @@ from pydantic import AfterValidator
 
 from otel_usageflow.component import Context, Factory, Kind
 from otel_usageflow.config.types import ConfigModel, Endpoint, HostPort, format_duration
-from otel_usageflow.errors import CannotListen
+from otel_usageflow.extensions.listener import listen
 
 _LIVE = "/livez"
 _READY = "/readyz"
@@ -46,18 +46,9 @@ class HealthCheck:
 
     async def __aenter__(self) -> Self:
         self._since = datetime.now(UTC)
-        runner = web.ServerRunner(
-            web.Server(self._answer, access_log=None, keepalive_timeout=60), shutdown_timeout=0.5
-        )
-        await runner.setup()
-        endpoint = self._config.endpoint
-        try:
-            await web.TCPSite(runner, endpoint.host, endpoint.port).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise CannotListen(f"extensions::{self._context.id}::endpoint", str(endpoint), error) from error
-        self._runner = runner
-        self.address = HostPort(endpoint.host, runner.addresses[0][1])
+        server = web.Server(self._answer, access_log=None, keepalive_timeout=60)
+        where = f"extensions::{self._context.id}"
+        self._runner, self.address = await listen(server, where, self._config.endpoint)
         return self
 
     async def __aexit__(self, *_: object) -> None:

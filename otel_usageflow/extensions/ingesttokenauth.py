@@ -17,6 +17,7 @@ from pydantic import Field
 from otel_usageflow.component import Context, Factory, Kind, Measurement
 from otel_usageflow.config.types import ConfigModel
 from otel_usageflow.errors import StartError, Unauthenticated, Unavailable
+from otel_usageflow.extensions.credentials import after_scheme
 from otel_usageflow.ledger.ingest_tokens import IngestToken, TokenState, digest
 from otel_usageflow.ledger.ledger import Storage
 from otel_usageflow.model.caller import Caller
@@ -99,7 +100,7 @@ class IngestTokenAuth:
             Unauthenticated: no token, or none that lets anybody in.
         """
         shown = headers.get(self._header)
-        secret = b"" if shown is None else _after_scheme(shown, self._scheme)
+        secret = b"" if shown is None else after_scheme(shown, self._scheme)
         if not secret:
             raise self._refusal(MISSING, f"the header {self._header} is missing, or holds no token{self._form()}")
         token = self._tokens.get(digest(secret))
@@ -209,14 +210,6 @@ class IngestTokenAuth:
             for account in sorted(valid):
                 told.add(account)
                 tell(account)
-
-
-def _after_scheme(value: str, scheme: str) -> bytes:
-    """The token in a header's value, or nothing if the scheme is another one."""
-    if not scheme:
-        return value.strip().encode(errors="replace")
-    name, _, token = value.strip().partition(" ")
-    return token.strip().encode(errors="replace") if name.lower() == scheme.lower() else b""
 
 
 FACTORY = Factory(
