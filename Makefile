@@ -1,5 +1,5 @@
 # Each target does all of its own set-up from a bare checkout with Python 3.11 or newer, in .venv/.
-.PHONY: help demo test interop fuzz chaos bench-ledger stripe-live lint fmt docs proto captures compatibility lock
+.PHONY: help demo test interop fuzz chaos bench bench-compare bench-growth bench-ledger stripe-live lint fmt docs proto captures compatibility lock
 .DEFAULT_GOAL := help
 
 # The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
@@ -34,6 +34,9 @@ bench: .venv/.dev .venv-bench/.done ## how much the service takes, beside an emp
 
 bench-compare: .venv/.dev ## two results of make bench side by side: A=benchmarks/results/OLD.json B=...
 	PYTHONPATH=benchmarks $(BIN)/python -m throughput.compare $(A) $(B) $(ARGS)
+
+bench-growth: .venv/.dev ## what a batch costs as policies, records, users and all else grow; an hour; ARGS=--quick
+	PYTHONPATH=benchmarks $(BIN)/python -m growth $(ARGS)
 
 bench-ledger: .venv/.dev ## what a ledger of 20 million records costs; some ten minutes and 3 GB of disk
 	PYTHONPATH=benchmarks $(BIN)/python benchmarks/ledger_at_scale.py $(ARGS)

@@ -44,14 +44,14 @@ FROM windows w JOIN meter_events e USING (event_id) GROUP BY 1, 2, 3
 """
 
 
-def build(directory: Path, records: int, end: int) -> float:
+def build(directory: Path, records: int, end: int, book: str = BOOK) -> float:
     """Fill a ledger with `records` that end at `end`, unix seconds; return how many seconds it took."""
     began = time.perf_counter()
     directory.mkdir(parents=True)
     connection = open_for_writing(directory)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA wal_autocheckpoint = 20000")
-    with_names(connection)
+    with_names(connection, book)
     start = (end - DAYS * DAY) // MINUTE * MINUTE
     a_minute = records / (DAYS * DAY / MINUTE)
     done = 0
@@ -95,9 +95,9 @@ def index(directory: Path) -> tuple[int, float]:
     return slices, took
 
 
-def with_names(connection: sqlite3.Connection) -> None:
+def with_names(connection: sqlite3.Connection, book: str = BOOK) -> None:
     """Account 1, meter 1, origin 1, and series 1 to `USERS`, with their customers."""
-    names = Names(BOOK)
+    names = Names(book)
     meter = names.meter(connection, "", TERMS.event_name)
     assert names.origin(connection, TERMS.policy, "header x-account-id") == 1
     for number in range(1, USERS + 1):

@@ -25,7 +25,7 @@ VALUES (?1, 1, 'api_request', ?2, '', '1', ?3, ?4, ?4, 1, 1, 0, ?5)
 """
 
 
-def build(directory: Path, events: int, customers: list[str], *, frozen: bool, end: int) -> float:
+def build(directory: Path, events: int, customers: list[str], *, frozen: bool, end: int, book: str = BOOK) -> float:
     """Fill a ledger with `events` of quantity 1, all ended before `end` (unix seconds); return seconds that it took.
 
     The customers, with the metadata `account_id: user-N` each, use something every minute, one after the other.
@@ -34,7 +34,7 @@ def build(directory: Path, events: int, customers: list[str], *, frozen: bool, e
     directory.mkdir(parents=True)
     connection = open_for_writing(directory)
     connection.execute("PRAGMA synchronous = OFF")
-    _with_names(connection, len(customers))
+    _with_names(connection, len(customers), book)
     minutes = -(-events // len(customers))
     first = end // MINUTE * MINUTE - minutes * MINUTE
     for low in range(0, events, _CHUNK):
@@ -70,9 +70,9 @@ def build(directory: Path, events: int, customers: list[str], *, frozen: bool, e
     return time.perf_counter() - began
 
 
-def _with_names(connection: sqlite3.Connection, customers: int) -> None:
+def _with_names(connection: sqlite3.Connection, customers: int, book: str) -> None:
     """Account 1, meter 1, origin 1, and a series for each customer, in order."""
-    names = Names(BOOK)
+    names = Names(book)
     meter = names.meter(connection, "", TERMS.event_name)
     assert names.origin(connection, TERMS.policy, "header x-account-id") == 1
     connection.execute("BEGIN IMMEDIATE")

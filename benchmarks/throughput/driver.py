@@ -19,7 +19,7 @@ import aiohttp
 import grpc
 
 from throughput.empty_server import EXPORT
-from throughput.spans import Pool
+from throughput.spans import POOL, Pool
 
 Call = Callable[[bytes], Awaitable[bool]]
 _RETRYABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
@@ -44,6 +44,8 @@ class Load:
     billable: float = 0.7
     elsewhere: float = 0.2
     users: int = 100_000
+    pool: int = POOL
+    """Spans that are prebuilt; their users are all that a load ever meets."""
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class Driver:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._pool = Pool(load.seed, load.billable, load.elsewhere, load.users)
+        self._pool = Pool(load.seed, load.billable, load.elsewhere, load.users, load.pool)
         self._seen = Seen()
         self._begin = time.perf_counter() + load.warm
         self._end = self._begin + load.seconds

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,10 @@ class Server:
     """Protocol -> port."""
     watched: Watched
     ledger: Path | None = None
+    stripe: str = ""
+    """The URL of the double that it sends to."""
+    start: float = 0.0
+    """Seconds from its start as a process until it was ready."""
 
     def disk(self) -> tuple[int, int]:
         """(records, bytes) of the ledger."""
@@ -39,7 +44,17 @@ class Server:
         return records, self.ledger.stat().st_size
 
 
-def configuration(directory: Path, stripe: str, policies: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How it sends to Stripe."""
+
+    window: str = WINDOW
+    calls: int = CALLS
+    """A second, at most."""
+    api: str = "v1"
+
+
+def configuration(directory: Path, stripe: str, policies: int, sending: Sending) -> dict[str, Any]:
     """The service's configuration; policies beyond the first are for endpoints that nobody calls."""
     common = {
         "user": {"header": "x-account-id"},
@@ -58,8 +73,9 @@ def configuration(directory: Path, stripe: str, policies: int) -> dict[str, Any]
             "stripe_meter": {
                 "api_key": "sk_test_double",
                 "endpoints": dict.fromkeys(("api", "meter_events", "connect"), stripe),
-                "aggregation": {"window": WINDOW},
-                "calls_per_second": CALLS,
+                "api": sending.api,
+                "aggregation": {"window": sending.window},
+                "calls_per_second": sending.calls,
                 "sending_queue": {"storage": "sqlite_storage"},
             }
         },
@@ -76,21 +92,28 @@ def configuration(directory: Path, stripe: str, policies: int) -> dict[str, Any]
 
 @contextlib.asynccontextmanager
 async def service(
-    users: int, policies: int = 1, directory: Path | None = None, launcher: list[str] | None = None
+    users: int,
+    policies: int = 1,
+    directory: Path | None = None,
+    launcher: list[str] | None = None,
+    sending: Sending = Sending(),
 ) -> AsyncIterator[Server]:
     """The service, ready, and the customers listed."""
     async with contextlib.AsyncExitStack() as stack:
         directory = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stripe = await stack.enter_async_context(started(python("throughput.stripe_side", str(users))))
         config = directory / "config.yaml"
-        config.write_text(json.dumps(configuration(directory, await stripe.line(), policies)))
+        url = await stripe.line()
+        config.write_text(json.dumps(configuration(directory, url, policies, sending)))
         command = [*(launcher or []), *python("otel_usageflow", "--config", str(config))]
         log = stack.enter_context((directory / "log").open("w"))
+        began = time.perf_counter()
         watched = await stack.enter_async_context(started(command, errors=log.fileno()))
         ports = await _ready(watched, directory / "log")
+        took = time.perf_counter() - began
         ledger = directory / "ledger" / "ledger.db"
         await _listed(ledger)
-        yield Server("otel-usageflow", ports, watched, ledger)
+        yield Server("otel-usageflow", ports, watched, ledger, url, took)
 
 
 async def _ready(watched: Watched, log: Path) -> dict[str, int]:
@@ -107,7 +130,7 @@ async def _ready(watched: Watched, log: Path) -> dict[str, int]:
                     return ports
             if watched.process.returncode is not None:
                 raise RuntimeError("\n".join(_lines(log)))
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.02)
 
 
 def _lines(log: Path) -> list[str]:

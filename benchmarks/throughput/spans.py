@@ -36,6 +36,16 @@ class Frame(NamedTuple):
     """Behind the times."""
 
 
+class Ticket(NamedTuple):
+    """A batch of the pool: which spans, with which ids, ended when. It takes far less memory than the batch."""
+
+    start: int
+    ids: bytes
+    """24 bytes a span."""
+    ended: int
+    """Nanoseconds since 1970."""
+
+
 def user(number: int) -> str:
     """The name of a user."""
     return f"acct-{number:08d}"
@@ -44,26 +54,36 @@ def user(number: int) -> str:
 class Pool:
     """Spans of the mix that is measured: 70 % billable, 20 % of other endpoints, 10 % no requests."""
 
-    def __init__(self, seed: int, billable: float = 0.7, elsewhere: float = 0.2, users: int = USERS) -> None:
+    def __init__(
+        self, seed: int, billable: float = 0.7, elsewhere: float = 0.2, users: int = USERS, size: int = POOL
+    ) -> None:
         chance = random.Random(seed)
         ranks = range(1, users + 1)
-        drawn = chance.choices(ranks, cum_weights=list(itertools.accumulate(1 / rank for rank in ranks)), k=POOL)
+        drawn = chance.choices(ranks, cum_weights=list(itertools.accumulate(1 / rank for rank in ranks)), k=size)
         self.billable = 0.0
         """How much of the pool is billable, as drawn."""
         self._frames: list[Frame] = []
         for rank in drawn:
             kind = chance.random()
-            self.billable += (kind < billable) / POOL
+            self.billable += (kind < billable) / size
             path = ENDPOINT if kind < billable else chance.choice(_ELSEWHERE)
             self._frames.append(_frame(chance, user(rank), path, request=kind < billable + elsewhere))
         self._next = 0
 
     def batch(self, spans: int) -> bytes:
         """One `ExportTraceServiceRequest` of spans that have never been before, which end now."""
+        return self.payload(self.ticket(spans))
+
+    def ticket(self, spans: int) -> Ticket:
+        """Such a batch, to be written later, and again."""
         start = self._next
-        self._next = (start + spans) % (POOL - 4_096)
-        ids = os.urandom(24 * spans)
-        now = time.time_ns()
+        self._next = (start + spans) % (len(self._frames) - 4_096)
+        return Ticket(start, os.urandom(24 * spans), time.time_ns())
+
+    def payload(self, ticket: Ticket) -> bytes:
+        """The request of a batch, the same each time."""
+        start, ids, now = ticket
+        spans = len(ids) // 24
         times = b"\x39" + (now - 40_000_000).to_bytes(8, "little") + b"\x41" + now.to_bytes(8, "little")
         parts: list[bytes] = []
         add = parts.append

@@ -5,6 +5,7 @@ import sys
 
 from otel_usageflow.testing.stripe.double import StripeDouble
 from otel_usageflow.testing.stripe.settings import RateLimits, Settings
+from throughput.customers import MARK
 from throughput.spans import EVENT_NAME, FIELD, user
 
 
@@ -12,8 +13,8 @@ async def main() -> None:
     """Print the URL, and serve until killed."""
     double = StripeDouble(settings=Settings(limits=RateLimits.off(), latency=0))
     double.add_meter(EVENT_NAME)
-    for number in range(1, int(sys.argv[1]) + 1):
-        double.add_customer({FIELD: user(number)})
+    users = int(sys.argv[1])
+    double.add_customers(users, FIELD, [user(number) for number in range(1, users + 1)]).mark = MARK
     async with double:
         sys.stdout.write(f"{double.url}\n")
         sys.stdout.flush()

@@ -1,0 +1,5 @@
+"""All curves."""
+
+from growth import backlog, directory, policies, quarantine, records, users
+
+CURVES = {module.CURVE.name: module.CURVE for module in (policies, records, users, directory, quarantine, backlog)}
