@@ -126,6 +126,14 @@ def of_metrics(text: str) -> Iterator[Finding]:
                 f"its requests look sampled: about {value:.0%} of them arrive, and only these are billed",
                 "sample nothing before this service: see docs/sampling.md",
             )
+        elif name == "otel_usageflow_perhaps_doubled_requests":
+            yield Finding(
+                Level.WARNING,
+                f"service {labels['service']}",
+                f"{labels['scopes']} report equally many requests, {value:,.0f} each: if they are the same "
+                "ones, each is billed twice",
+                "`discover` on recorded spans tells; then name one of the two in exclude_scopes",
+            )
         elif (told := _TOLD.get(name)) is not None:
             what = ", ".join(f"{key} {one}" for key, one in sorted(labels.items()) if key != "pipeline")
             yield Finding(told[0], what or "service", told[1].format(count=f"{value:,.0f}"), told[2])
@@ -150,6 +158,11 @@ _TOLD = {
         Level.WARNING,
         "{count} requests without a user come from spans that had attributes dropped",
         "raise OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT in the app, or set fewer attributes",
+    ),
+    "otel_usageflow_redacted_records_total": (
+        Level.WARNING,
+        "{count} requests without a user have a placeholder such as [REDACTED] or - in its place",
+        "let the instrumentation and the Collector keep that value: see docs/capturing.md",
     ),
     "otel_usageflow_failed_conditions_total": (
         Level.WARNING,

@@ -1,4 +1,4 @@
-"""What the spans of a service tell of the requests that did not arrive."""
+"""What the spans of a service tell of the requests that did not arrive, or that came twice."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +9,8 @@ class Arrivals:
     """What was seen of one service. The counts are of SERVER spans, one that is sent again included."""
 
     spans: int = 0
+    entered: Counter[str] = field(default_factory=Counter)
+    """Instrumentation scope -> requests that it reported."""
     begun: set[bytes] = field(default_factory=set)
     """Some distinct ids of traces that begin here, 16 bytes each."""
     continued: set[bytes] = field(default_factory=set)
@@ -25,7 +27,7 @@ class Arrivals:
     """A process that bills with `otel_usageflow.sdk` -> requests that it had to give up since it began."""
 
     def add(self, other: "Arrivals") -> None:
-        """Add the counts of another batch. Trace ids and losses are left to the caller, who knows what is enough."""
+        """Add the counts of another batch. The rest is left to the caller, who knows what is enough."""
         self.spans += other.spans
         self.weighed += other.weighed
         self.several += other.several

@@ -140,6 +140,8 @@ class UsageBatch:
     """Policy -> requests of which its condition could say neither true nor false, so that it took them not."""
     cut_short: Counter[str] = field(default_factory=Counter)
     """Policy -> records without a user whose span says that attributes of it were dropped."""
+    redacted: Counter[str] = field(default_factory=Counter)
+    """Policy -> records without a user of which the span has a placeholder in its place."""
     arrivals: dict[str, Arrivals] = field(default_factory=dict)
     """Service -> what its SERVER spans tell of requests that did not arrive."""
     malformed: int = 0

@@ -137,7 +137,9 @@ class PolicyEngine:
             inner = drop_inner(work.batch.unflagged)
             for span, scene in work.undecided:
                 if (span.trace_id, span.span_id) not in inner:
+                    before = work.batch.requests
                     self._bill(span, scene, work)
+                    _note_entered(work, scene, work.batch.requests - before)
         if work.put_off is not None:
             raise work.put_off
         return work.batch
@@ -156,8 +158,10 @@ class PolicyEngine:
                     self._traces.read(spans, origin, work.batch, excluded=excluded)
                 if servers:
                     arriving.note(work.batch.arrivals, origin.service, origin.resource, servers)
-                for span in servers:
-                    self._classify(span, scene, work)
+                    before = work.batch.requests
+                    for span in servers:
+                        self._classify(span, scene, work)
+                    _note_entered(work, scene, work.batch.requests - before)
 
     def _origin(self, scope: bytes, attributes: Sequence[bytes]) -> Origin:
         resource = self._resource_keys.find(attributes)
@@ -270,12 +274,19 @@ class PolicyEngine:
             record = weigh(record, request.span.trace_state, self.heaviest)
         if record.user is None and request.span.dropped_attributes_count:
             work.batch.cut_short[policy.terms.policy] += 1
+        if record.user is None and policy.redacted(request):
+            work.batch.redacted[policy.terms.policy] += 1
         if policy.summed is None:
             work.batch.records.append(record)
         else:
             summed = policy.summed
             work.batch.trace_requests.append(TraceRequest(record, summed.names, summed.wait_ns))
         return record
+
+
+def _note_entered(work: _Work, scene: Scene, requests: int) -> None:
+    if requests:
+        work.batch.arrivals[scene.origin.service].entered[scene.origin.scope] += requests
 
 
 def _request(span: Span, found: Found, origin: Origin, decision: Decision) -> HttpRequest:

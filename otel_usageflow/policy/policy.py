@@ -18,6 +18,7 @@ from otel_usageflow.policy.quantity import bounded_total
 from otel_usageflow.policy.quantity_config import TRACE_WAIT, QuantityConfig
 from otel_usageflow.policy.request import HttpRequest
 from otel_usageflow.policy.request_id import Identify, RequestIdRule
+from otel_usageflow.policy.sources.jwt import JwtSource
 from otel_usageflow.policy.sources.source import Reader, Setting
 from otel_usageflow.policy.spellings import spellings
 from otel_usageflow.policy.text import plain_text
@@ -59,6 +60,8 @@ class Policy:
     plain: bool = False
     """Whether its records differ by their span's ids and times and, as the attributes of their readers say, by their
     user alone."""
+    unguarded: tuple[Reader, ...] = ()
+    """Its readers, but for those of tokens, as they would read if placeholders were users."""
     foreign: bool = False
     """Whether it bills in another account than the one whose spans are looked at, so that none of them matches it."""
 
@@ -80,6 +83,10 @@ class Policy:
             if user is not None:
                 return user, reader.label
         return None, None
+
+    def redacted(self, request: HttpRequest) -> bool:
+        """Whether a request in which no user was found has a placeholder in its place."""
+        return any(reader.read(request) is not None for reader in self.unguarded)
 
     def payload(self, request: HttpRequest) -> tuple[tuple[str, str], ...]:
         """The further keys for the meter event; those without a value are left out."""
@@ -117,6 +124,8 @@ def compile_policy(
     rules = request_id if config.request_id is None else config.request_id
     identify = None if isinstance(rules, str) else Identify(rules, placeholders, metadata=metadata)
     readers = tuple(source.prepared(setting) for source in config.user)
+    anything = replace(setting, placeholders=frozenset({""}))
+    unguarded = tuple(source.prepared(anything) for source in config.user if not isinstance(source, JwtSource))
     payload_keys = tuple(sorted((name, spellings(rule.attribute)) for name, rule in config.payload.items()))
     both = frozenset[str]().union(*map(spellings, config.match.attributes), *(keys for _, keys in payload_keys))
     conditions = tuple(_conditions(config.match))
@@ -160,6 +169,7 @@ def compile_policy(
             *(reader.resource_keys for reader in readers), *(one.resource_keys for one in expressions)
         ),
         user_keys=frozenset().union(*(reader.span_keys for reader in readers)),
+        unguarded=unguarded,
         plain=lasting and quantity is not None and identify is None and not payload_keys,
     )
 

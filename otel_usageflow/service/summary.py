@@ -36,6 +36,8 @@ class _Traffic:
     """Policy -> requests."""
     cut_short: Counter[str] = field(default_factory=Counter)
     """Policy -> records without a user whose spans lost attributes on the way."""
+    redacted: Counter[str] = field(default_factory=Counter)
+    """Policy -> records without a user, with a placeholder in its place."""
     others_policies: Counter[str] = field(default_factory=Counter)
     """Policy with an account -> requests that fit it and came with the token of another account."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -59,6 +61,7 @@ class UsageSummary:
             traffic.unbilled[policy, "status"] += 0
             traffic.failed_conditions[policy] += 0
             traffic.cut_short[policy] += 0
+            traffic.redacted[policy] += 0
             traffic.others_policies[policy] += 0
             traffic.waiting[policy] += 0
             for reason in _SEEN_BY_POLICIES:
@@ -75,6 +78,7 @@ class UsageSummary:
         traffic.failed_conditions.update(batch.failed_conditions)
         traffic.others_policies.update(batch.others_policies)
         traffic.cut_short.update(batch.cut_short)
+        traffic.redacted.update(batch.redacted)
         counts = Counter((r.terms.policy, r.reason) for r in batch.records)
         if batch.trace_requests:
             waiting = [request.record for request in batch.trace_requests]
@@ -186,6 +190,15 @@ def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:
                 policy=policy,
             )
             for policy, number in traffic.cut_short.items()
+        ),
+        *(
+            count(
+                "redacted_records",
+                number,
+                "Usage records without a user whose spans have a placeholder such as [REDACTED] in its place.",
+                policy=policy,
+            )
+            for policy, number in traffic.redacted.items()
         ),
         *(
             count(

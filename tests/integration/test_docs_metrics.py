@@ -28,7 +28,7 @@ LISTED = {row["name"]: (row["kind"], frozenset(re.findall(r"`(\w+)`", row["label
 
 
 async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """Metric -> kind and labels, of a service of all components that gets sampled spans and has a problem."""
+    """Metric -> kind and labels, of a service of all components that gets sampled and doubled spans and has a problem."""
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request")
         readers = "[{pull: {exporter: {prometheus: {port: 0}}}}]"
@@ -45,7 +45,10 @@ async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
         try:
             await service.start()
             service.health.report("extensions::sqlite_storage", "full")
-            service.components[Kind.PROCESSOR, "usage_policy"].process(_sampled(), time.time_ns())
+            processor = service.components[Kind.PROCESSOR, "usage_policy"]
+            processor.process(_sampled(), time.time_ns())
+            for scope in ("flask", "wsgi"):
+                processor.process(payload(*[span(http("/elsewhere"))] * 60, scope=scope), time.time_ns())
             text = (await service.metrics.page()).written("")[0].decode()
         finally:
             await service.stop()

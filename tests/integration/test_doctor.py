@@ -266,12 +266,16 @@ async def test_the_lines_for_people(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_what_metrics_tell() -> None:
-    """Sampled input, requests that the SDK gave up, failing conditions: each from its metric, zeros are silent."""
+    """Sampled, lost, redacted and doubled input, failing conditions: each from its metric, zeros are silent."""
     page = """\
 # TYPE otel_usageflow_sampled_share gauge
 otel_usageflow_sampled_share{processor="usage_policy",service="shop"} 0.1
 # TYPE otel_usageflow_sdk_lost_requests counter
 otel_usageflow_sdk_lost_requests_total{processor="usage_policy"} 12
+# TYPE otel_usageflow_redacted_records counter
+otel_usageflow_redacted_records_total{pipeline="traces",policy="chat"} 7
+# TYPE otel_usageflow_perhaps_doubled_requests gauge
+otel_usageflow_perhaps_doubled_requests{processor="usage_policy",service="shop",scopes="a and b"} 60
 # TYPE otel_usageflow_failed_conditions counter
 otel_usageflow_failed_conditions_total{pipeline="traces",policy="chat"} 3
 # TYPE otel_usageflow_malformed_spans counter
@@ -282,7 +286,11 @@ otel_usageflow_malformed_spans_total{pipeline="traces"} 0
         (Level.PROBLEM, "service shop"),
         (Level.PROBLEM, "processor usage_policy"),
         (Level.WARNING, "policy chat"),
+        (Level.WARNING, "service shop"),
+        (Level.WARNING, "policy chat"),
         (Level.WARNING, "traffic"),
     ]
     assert "about 10% of them arrive" in found[0].text
     assert found[1].text.startswith("12 requests were given up")
+    assert found[2].text.startswith("7 requests without a user have a placeholder")
+    assert found[3].text.startswith("a and b report equally many requests, 60 each")

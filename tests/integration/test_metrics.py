@@ -128,6 +128,8 @@ async def test_the_traffic_is_counted() -> None:
         ("unbilled_requests_total", "traces", "chat", "status"): 4,
         ("failed_conditions_total", "traces", "chat"): 0,
         ("cut_short_records_total", "traces", "chat"): 0,
+        ("redacted_records_total", "traces", "chat"): 0,
+        ("other_account_requests_total", "traces", "chat"): 0,
         ("trace_requests_total", "traces", "chat"): 0,
         ("quarantined_records_total", "traces", "chat", "no_user"): 2,
         ("quarantined_records_total", "traces", "chat", "bad_quantity"): 0,

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import Counter
 
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
@@ -9,8 +10,15 @@ from structlog.testing import capture_logs
 from otel_usageflow.model.arrivals import Arrivals
 from otel_usageflow.policy.completeness import Evidence, Finding, findings
 from otel_usageflow.policy.trace_ids import MOST
+from otel_usageflow.policy.twins import Twins
 from otel_usageflow.processors.usage_policy.arrival_report import REPEAT, ArrivalReport
-from otel_usageflow.processors.usage_policy.arrival_watch import MOST_PROCESSES, MOST_SERVICES, OTHERS, ArrivalWatch
+from otel_usageflow.processors.usage_policy.arrival_watch import (
+    MOST_PROCESSES,
+    MOST_SCOPES,
+    MOST_SERVICES,
+    OTHERS,
+    ArrivalWatch,
+)
 from otel_usageflow.processors.usage_policy.measurements import arrivals
 from otel_usageflow.service.exposition import Page
 
@@ -212,3 +220,31 @@ def test_the_same_can_be_asked_of_recorded_spans() -> None:
     assert "may be those of callers" in told[1].text
     assert told[1].share == 0.4
     assert "no service.name" in next(iter(findings({"": traces(30, 0.1)}))).text
+
+
+def test_two_instrumentations_of_the_same_requests_show() -> None:
+    """Equal counts of two scopes of one service are suspected; of one scope, or of unequal ones, nothing is said."""
+    watch = ArrivalWatch()
+    watch.take(
+        {
+            "shop": Arrivals(entered=Counter({"flask": 60, "wsgi": 59, "grpc": 4})),
+            "desk": Arrivals(entered=Counter({"flask": 60})),
+            "till": Arrivals(entered=Counter({"flask": 60, "grpc": 50})),
+            "new": Arrivals(entered=Counter({"flask": 9, "wsgi": 9})),
+        }
+    )
+    assert watch.twins() == {"shop": Twins(("flask", "wsgi"), 59)}
+    (told,) = [one for one in arrivals("p", watch) if one.name == "otel_usageflow_perhaps_doubled_requests"]
+    assert (told.value, told.labels["scopes"]) == (59, "flask and wsgi")
+
+
+def test_what_was_put_right_shows_soon() -> None:
+    """Older counts weigh less and less, and the scopes that anybody can invent are bounded."""
+    watch = ArrivalWatch()
+    watch.take({"shop": Arrivals(entered=Counter({"flask": 5_000, "wsgi": 5_000}))})
+    assert watch.twins()
+    for _ in range(3):
+        watch.take({"shop": Arrivals(entered=Counter({"flask": 5_000}))})
+    assert watch.twins() == {}
+    watch.take({"desk": Arrivals(entered=Counter({f"scope-{number}": 100 for number in range(1_000)}))})
+    assert len(watch._services["desk"].entered) == MOST_SCOPES

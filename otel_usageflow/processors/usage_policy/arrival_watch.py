@@ -1,4 +1,4 @@
-"""What the spans of all batches tell of requests that did not arrive, by service, in bounded memory.
+"""What the spans of all batches tell of requests that did not arrive or came twice, by service, in bounded memory.
 
 Taking a batch costs a few sums and sets; what they mean is worked out when somebody asks. Trace ids are judged in
 lots of `MOST`. A full lot is replaced by the next one once it was judged and told, so that a sampler that is switched
@@ -14,12 +14,17 @@ from typing import Final
 from otel_usageflow.model.arrivals import Arrivals
 from otel_usageflow.policy.completeness import Finding, by_counts, by_trace_ids, share_by_weights, unusable
 from otel_usageflow.policy.trace_ids import MOST, Kept, kept_by
+from otel_usageflow.policy.twins import Twins, twins
 
 MOST_SERVICES: Final = 200
 OTHERS: Final = "(others)"
 """Stands for the services beyond the most that are kept; their trace ids are not judged."""
 LONGEST_NAME: Final = 200
 """Characters of a service's name that are kept."""
+MOST_SCOPES: Final = 16
+"""Instrumentation scopes that are counted for each service."""
+_MANY: Final = 10_000
+"""Requests of a service, above which what it reported so far counts by half: what was put right shows soon."""
 MOST_PROCESSES: Final = 1_000
 """Processes with `otel_usageflow.sdk` that are known apart for each service; the longest silent is forgotten."""
 
@@ -57,12 +62,22 @@ class _Service:
     """Of traces that begin here."""
     continued: _Lot = field(default_factory=_Lot)
     """Of traces that callers began."""
+    entered: Counter[str] = field(default_factory=Counter)
+    """Instrumentation scope -> requests that it reported, of late."""
     lost: dict[str, int] = field(default_factory=dict)
     """SDK process -> what it said last; the one that spoke last is last."""
     lost_more: bool = False
     """Whether one of them has lost more since it was last told."""
     weighed_share: float | None = None
     """Of the requests that arrive, by weights, when it was last told."""
+
+    def count(self, entered: Mapping[str, int]) -> None:
+        """Add requests by the scope that reported them."""
+        for scope, requests in entered.items():
+            if scope in self.entered or len(self.entered) < MOST_SCOPES:
+                self.entered[scope] += requests
+        if self.entered.total() > _MANY:
+            self.entered = Counter({scope: half for scope, count in self.entered.items() if (half := count // 2)})
 
     def share(self) -> float | None:
         """About how much of the requests arrives, if something says that it is not all."""
@@ -88,7 +103,7 @@ class ArrivalWatch:
         """Add what one batch says."""
         with self._lock:
             for named, seen in arrivals.items():
-                name = _shown(named)
+                name = shown(named)
                 if name not in self._services and len(self._services) >= MOST_SERVICES:
                     name = OTHERS
                 service = self._services.setdefault(name, _Service())
@@ -97,6 +112,7 @@ class ArrivalWatch:
                 self.doubts.update(seen.doubts)
                 self._note_lost(service, seen.lost)
                 if name != OTHERS:
+                    service.count(seen.entered)
                     service.begun.fill(seen.begun)
                     service.continued.fill(seen.continued)
 
@@ -138,6 +154,12 @@ class ArrivalWatch:
             shares = {name: service.share() for name, service in self._services.items()}
         return {name: share for name, share in shares.items() if share is not None}
 
+    def twins(self) -> dict[str, Twins]:
+        """Service -> two of its instrumentations that look as if they reported the same requests."""
+        with self._lock:
+            found = {name: twins(service.entered) for name, service in self._services.items()}
+        return {name: two for name, two in found.items() if two is not None}
+
     def _note_lost(self, service: _Service, lost: Mapping[str, int]) -> None:
         for process, number in lost.items():
             # A batch that was held up by retries says less than a later one has said.
@@ -150,7 +172,7 @@ class ArrivalWatch:
             del service.lost[next(iter(service.lost))]
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name that can be written into a log and onto a page of metrics, whatever a client calls its service."""
     return name[:LONGEST_NAME].encode("utf-8", "replace").decode()
 

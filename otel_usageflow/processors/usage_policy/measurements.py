@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from otel_usageflow.component import Measurement
 from otel_usageflow.policy.jwt_cause import Cause
-from otel_usageflow.processors.usage_policy.arrival_watch import ArrivalWatch
+from otel_usageflow.processors.usage_policy.arrival_watch import ArrivalWatch, shown
 from otel_usageflow.processors.usage_policy.key_upkeep import KeyUpkeep
 
 
@@ -55,7 +55,7 @@ def keys(
 
 
 def arrivals(processor: str, watch: ArrivalWatch) -> Iterator[Measurement]:
-    """What spans tell of requests that did not arrive."""
+    """What spans tell of requests that did not arrive, or came twice."""
     yield Measurement(
         "otel_usageflow_sampled_requests_total",
         "counter",
@@ -85,4 +85,12 @@ def arrivals(processor: str, watch: ArrivalWatch) -> Iterator[Measurement]:
             share,
             "About how much of the requests of a service arrives, where it looks sampled; from 0 to 1.",
             {"processor": processor, "service": service},
+        )
+    for service, two in watch.twins().items():
+        yield Measurement(
+            "otel_usageflow_perhaps_doubled_requests",
+            "gauge",
+            two.requests,
+            "Requests of late that two instrumentations of a service report in equal number, perhaps the same ones.",
+            {"processor": processor, "service": service, "scopes": " and ".join(map(shown, two.scopes))},
         )
