@@ -2,6 +2,7 @@
 
     PYTHONPATH=benchmarks .venv/bin/python benchmarks/overload.py
     PYTHONPATH=benchmarks .venv/bin/python benchmarks/overload.py --times 5 --flood 20
+    PYTHONPATH=benchmarks .venv/bin/python benchmarks/overload.py --streams 4
 
 First the service is measured: what it takes of batches of 512, all billable, as fast as it answers. Then batches
 come at a pace of their own: half of that, three times that, and half again, each from a sender that retries as OTLP
@@ -148,9 +149,11 @@ async def main() -> None:
     parser.add_argument("--calm", type=float, default=5, help="seconds before (5)")
     parser.add_argument("--flood", type=float, default=10, help="seconds of overload (10)")
     parser.add_argument("--after", type=float, default=45, help="seconds of half the load afterwards, at least (45)")
+    parser.add_argument("--streams", type=int, help="max_concurrent_streams of the receiver, for each connection")
     arguments = parser.parse_args()
     print(machine())
-    async with service(USERS, sending=Sending(calls=850)) as server:
+    grpc = {} if arguments.streams is None else {"max_concurrent_streams": arguments.streams}
+    async with service(USERS, sending=Sending(calls=850), grpc=grpc) as server:
         if not await measure(server, arguments):
             raise SystemExit(1)
 

@@ -8,9 +8,10 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from throughput.process import Watched, python, started
@@ -54,7 +55,9 @@ class Sending:
     api: str = "v1"
 
 
-def configuration(directory: Path, stripe: str, policies: int, sending: Sending) -> dict[str, Any]:
+def configuration(
+    directory: Path, stripe: str, policies: int, sending: Sending, grpc: Mapping[str, Any]
+) -> dict[str, Any]:
     """The service's configuration; policies beyond the first are for endpoints that nobody calls."""
     common = {
         "user": {"header": "x-account-id"},
@@ -67,7 +70,7 @@ def configuration(directory: Path, stripe: str, policies: int, sending: Sending)
     ]
     address = {"endpoint": "127.0.0.1:0"}
     return {
-        "receivers": {"otlp": {"protocols": {"grpc": address, "http": address}}},
+        "receivers": {"otlp": {"protocols": {"grpc": {**address, **grpc}, "http": address}}},
         "processors": {"usage_policy": {"policies": written}},
         "exporters": {
             "stripe_meter": {
@@ -97,14 +100,15 @@ async def service(
     directory: Path | None = None,
     launcher: list[str] | None = None,
     sending: Sending = Sending(),
+    grpc: Mapping[str, Any] = MappingProxyType({}),
 ) -> AsyncIterator[Server]:
-    """The service, ready, and the customers listed."""
+    """The service, ready, and the customers listed. `grpc` has further keys for that part of the receiver."""
     async with contextlib.AsyncExitStack() as stack:
         directory = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stripe = await stack.enter_async_context(started(python("throughput.stripe_side", str(users))))
         config = directory / "config.yaml"
         url = await stripe.line()
-        config.write_text(json.dumps(configuration(directory, url, policies, sending)))
+        config.write_text(json.dumps(configuration(directory, url, policies, sending, grpc)))
         command = [*(launcher or []), *python("otel_usageflow", "--config", str(config))]
         log = stack.enter_context((directory / "log").open("w"))
         began = time.perf_counter()
