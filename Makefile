@@ -35,7 +35,7 @@ bench: .venv/.dev .venv-bench/.done ## how much the service takes, beside an emp
 bench-compare: .venv/.dev ## two results of make bench side by side: A=benchmarks/results/OLD.json B=...
 	PYTHONPATH=benchmarks $(BIN)/python -m throughput.compare $(A) $(B) $(ARGS)
 
-bench-growth: .venv/.dev ## what a batch costs as policies, records, users and all else grow; an hour; ARGS=--quick
+bench-growth: .venv/.dev ## what a batch costs as policies, records, users and all else grow; half an hour; ARGS=--quick
 	PYTHONPATH=benchmarks $(BIN)/python -m growth $(ARGS)
 
 bench-ledger: .venv/.dev ## what a ledger of 20 million records costs; some ten minutes and 3 GB of disk

@@ -1,7 +1,7 @@
 """`make bench-growth`: what a batch of 512 spans costs as everything grows, one thing at a time.
 
-    make bench-growth                              up to 20 million records and a million of the rest; an hour
-    make bench-growth ARGS="--full"                100 million records, 10 million users, a million events waiting
+    make bench-growth                              up to 20 million records and a million of the rest; half an hour
+    make bench-growth ARGS="--full"                100 million records and 10 million users, too
     make bench-growth ARGS="--only policies users" some of the curves; their points replace those of before
     make bench-growth ARGS="--quick"               the two smallest sizes of each, three seconds a point; not kept
 

@@ -17,4 +17,4 @@ def prepare(directory: Path, size: int) -> None:
     build(directory, size, ids, frozen=True, end=int(time.time()) - 600, book=BOOK)
 
 
-CURVE = Curve("backlog", (0, 10_000, 100_000), (1_000_000,), prepare, customers=lambda _size: _CUSTOMERS)
+CURVE = Curve("backlog", (0, 10_000, 100_000, 1_000_000), prepare=prepare, customers=lambda _size: _CUSTOMERS)
