@@ -16,6 +16,10 @@ def draw(result: Result, path: Path) -> None:
     figure, places = plt.subplots(2, 3, figsize=(12, 6.4))
     for axes, (curve, title) in zip(places.flat, TITLES.items(), strict=True):
         points = [point for point in result.points if point.curve == curve]
+        if not points:
+            axes.set_title(f"{title}: not measured")
+            axes.set_axis_off()
+            continue
         sizes = [point.size for point in points]
         axes.set(title=title, xscale="symlog" if 0 in sizes else "log")
         if 0 in sizes:
