@@ -28,7 +28,7 @@ LISTED = {row["name"]: (row["kind"], frozenset(re.findall(r"`(\w+)`", row["label
 
 
 async def emitted(directory: Path) -> dict[str, tuple[str, frozenset[str]]]:
-    """Metric -> kind and labels, of a service of all components that gets sampled and doubled spans and has a problem."""
+    """Metric -> kind and labels, of a service of all components with sampled and doubled spans and a problem."""
     async with StripeDouble() as stripe:
         stripe.add_meter("api_request")
         readers = "[{pull: {exporter: {prometheus: {port: 0}}}}]"
