@@ -27,8 +27,9 @@ _WARM = 3.0
 _SPANS = 512
 _EVENTS = """
 SELECT r.at_ns / 1e9, e.identifier FROM records r
-  JOIN windows w ON w.series_id = r.series_id AND r.at_ns / 1000000000 BETWEEN w.start AND w.start + w.length - 1
-    AND r.seq BETWEEN w.first_seq AND w.last_seq AND w.event_id > 0
+  CROSS JOIN (SELECT DISTINCT length FROM windows WHERE length > 0) l
+  CROSS JOIN windows w ON w.length = l.length AND w.start = r.at_ns / 1000000000 / l.length * l.length
+    AND w.series_id = r.series_id AND r.seq BETWEEN w.first_seq AND w.last_seq AND w.event_id > 0
   JOIN meter_events e USING (event_id)
 UNION ALL
 SELECT r.at_ns / 1e9, e.identifier FROM meter_events e JOIN records r ON r.key = e.record_key
