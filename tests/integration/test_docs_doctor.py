@@ -8,8 +8,6 @@ import os
 import re
 import socket
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,12 @@ import pytest
 import yaml
 from billing import batch, billing, record
 from compared import config, past
-from recording_components import until
 from span_builder import payload, span
 from structlog.testing import capture_logs
 
 from otel_usageflow.cli import main
-from otel_usageflow.components import registry
-from otel_usageflow.config.load import load
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.model.usage import Reason
-from otel_usageflow.service.run import serve
-from otel_usageflow.service.service import Service
 from otel_usageflow.testing.stripe import ManualClock, StripeDouble
 
 PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
@@ -80,20 +73,6 @@ async def _printed(capsys: pytest.CaptureFixture[str], path: Path, ports: dict[s
     return f"$ otel-usageflow {' '.join(words)} --config usageflow.yaml\n{shown}\n$ echo $?\n{status}"
 
 
-@asynccontextmanager
-async def _running(path: Path) -> AsyncIterator[None]:
-    stopping = asyncio.Event()
-    service = Service(load([str(path)], [], registry()))
-    task = asyncio.create_task(serve(service, stopping))
-    with capture_logs():  # standard output is the command's
-        await until(lambda: task.done() or (bool(service.components) and "service" not in service.health.problems()))
-        try:
-            yield
-        finally:
-            stopping.set()
-            await task
-
-
 async def _call_the_api(port: str) -> None:
     """A request to the endpoint that the policy bills, as an instrumented app tells it."""
     facts = {
@@ -122,7 +101,7 @@ async def _good(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
                 await running.bill(record("acme", quantity=2))
                 await stripe.wait_until(lambda: stripe.total("api_request", customer) == 2)
         path, ports = _complete(config(folder, stripe))
-        async with _running(path):
+        async with running_service(path):
             await _call_the_api(next(port for port, name in ports.items() if name == "4318"))
             return [
                 await _printed(capsys, path, ports, "doctor"),

@@ -5,7 +5,6 @@ import json
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,19 +13,14 @@ import pytest
 import yaml
 from billing import batch, record
 from compared import config, past
-from recording_components import until
+from running_service import running_service
 from span_builder import payload, span
-from structlog.testing import capture_logs
 
 from otel_usageflow.cli import main
 from otel_usageflow.cli.doctor_service import of_metrics
 from otel_usageflow.cli.finding import Level
-from otel_usageflow.components import registry
-from otel_usageflow.config.load import load
 from otel_usageflow.ledger.ledger import CustomerChange
 from otel_usageflow.model.usage import Reason
-from otel_usageflow.service.run import serve
-from otel_usageflow.service.service import Service
 from otel_usageflow.testing.stripe import Fault, ManualClock, StripeDouble
 
 KEY = "rk_test_doctor"
@@ -211,20 +205,6 @@ def _free_port() -> int:
         return port
 
 
-@asynccontextmanager
-async def _running(path: Path) -> AsyncIterator[None]:
-    stopping = asyncio.Event()
-    service = Service(load([str(path)], [], registry()))
-    task = asyncio.create_task(serve(service, stopping))
-    with capture_logs():  # standard output is the command's
-        await until(lambda: task.done() or (bool(service.components) and "service" not in service.health.problems()))
-        try:
-            yield
-        finally:
-            stopping.set()
-            await task
-
-
 async def test_beside_the_running_service(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stripe: StripeDouble
 ) -> None:
@@ -238,7 +218,7 @@ async def test_beside_the_running_service(
     changed(path, "service", "telemetry", value={"metrics": {"readers": [reader]}})
     stopped = await doctor(path, capsys)
     assert "start the service" in stopped.remedy(f"nothing can be reached at 127.0.0.1:{http}")
-    async with _running(path):
+    async with running_service(path):
         idle = await doctor(path, capsys)
         assert "the service takes spans" in idle.of(Level.OK)
         assert f"127.0.0.1:{http} takes connections, from this machine only" in idle.of(Level.OK)
