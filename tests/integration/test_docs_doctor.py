@@ -16,6 +16,7 @@ import pytest
 import yaml
 from billing import batch, billing, record
 from compared import config, past
+from running_service import running_service
 from span_builder import payload, span
 from structlog.testing import capture_logs
 
