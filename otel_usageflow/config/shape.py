@@ -37,22 +37,29 @@ class Shape:
         found = self._at(place)
         return not found or any(self._holds_secret(schema, frozenset()) for schema in found)
 
-    def secrets(self, data: Any, place: Place = ()) -> Iterator[Place]:
+    def secrets(self, data: Any) -> Iterator[Place]:
         """The places of all secrets in the data."""
-        if self.is_secret(place):
+        yield from self._secrets(data, (), list(self._branches(self.schema)))
+
+    def _secrets(self, data: Any, place: Place, found: list[Schema]) -> Iterator[Place]:
+        """The same below a place, of which the schemas are found already."""
+        if any(schema.get("writeOnly") for schema in found):
             yield place
-        elif isinstance(data, dict):
+        elif found and isinstance(data, dict):
             for key, value in data.items():
-                yield from self.secrets(value, (*place, key))
-        elif isinstance(data, list):
+                yield from self._secrets(value, (*place, key), self._step(found, key))
+        elif found and isinstance(data, list):
             for index, value in enumerate(data):
-                yield from self.secrets(value, (*place, index))
+                yield from self._secrets(value, (*place, index), self._step(found, index))
 
     def _at(self, place: Place) -> list[Schema]:
         found = list(self._branches(self.schema))
         for step in place:
-            found = [branch for schema in found for below in _below(schema, step) for branch in self._branches(below)]
+            found = self._step(found, step)
         return found
+
+    def _step(self, found: list[Schema], step: str | int) -> list[Schema]:
+        return [branch for schema in found for below in _below(schema, step) for branch in self._branches(below)]
 
     def _branches(self, schema: Schema) -> Iterator[Schema]:
         if "$ref" in schema:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from otel_usageflow.policy.endpoint import Endpoint, Part, parse_endpoint_text
+from otel_usageflow.policy.endpoint import Endpoint, parse_endpoint_text
 from otel_usageflow.policy.graphql import TYPES
 from otel_usageflow.policy.grpc import CODES
 from otel_usageflow.policy.match import Selection
@@ -94,16 +94,6 @@ class CallTable:
         """The policies that take a call; None is what the span does not say, and fits only what takes any."""
         places = dict.fromkeys(((group, name), (group, None), (None, name), (None, None)))
         return [self._selections[place] for place in places if place in self._selections]
-
-
-def covers(wide: AnyEndpoint, narrow: CallEndpoint) -> bool:
-    """Whether every call that fits `narrow` fits `wide`."""
-    if isinstance(wide, Endpoint):  # a GraphQL operation is an HTTP request
-        everything = not wide.methods and [segment.part for segment in wide.segments] == [Part.REST]
-        return everything and narrow.protocol is Protocol.GRAPHQL
-    return (
-        wide.protocol is narrow.protocol and wide.group in (None, narrow.group) and wide.name in (None, narrow.name)
-    )
 
 
 def status_problem(endpoints: Iterable[AnyEndpoint], statuses: Iterable[str]) -> str | None:

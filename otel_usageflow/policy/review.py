@@ -1,14 +1,16 @@
 """What is wrong between the policies of a set, and what can hardly be meant."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from otel_usageflow.errors import ConfigProblem
-from otel_usageflow.policy.calls import AnyEndpoint, CallEndpoint, Protocol, covers, parse_any_endpoint
+from otel_usageflow.policy.calls import AnyEndpoint, CallEndpoint, Protocol, parse_any_endpoint
 from otel_usageflow.policy.config import MatchConfig, PolicyConfig
-from otel_usageflow.policy.endpoint import Endpoint, Part, Segment
+from otel_usageflow.policy.endpoint import Endpoint
 from otel_usageflow.policy.http import RPC
 from otel_usageflow.policy.jwt_config import Verify
 from otel_usageflow.policy.jwt_review import token_remarks
+from otel_usageflow.policy.shadowing import Earlier
 from otel_usageflow.policy.sources.api_key import ApiKeySource
 from otel_usageflow.policy.sources.jwt import JwtSource
 from otel_usageflow.policy.sources.path import PathSource
@@ -41,18 +43,20 @@ def problems(policies: Sequence[PolicyConfig]) -> Iterator[ConfigProblem]:
 def remarks(policies: Sequence[PolicyConfig], exclude_scopes: Sequence[str]) -> Iterator[ConfigProblem]:
     """What does not stop the service: policies that never bill, and sources that never answer."""
     endpoints = [[parse_any_endpoint(text) for text in policy.endpoint] for policy in policies]
+    earlier: defaultdict[str, Earlier] = defaultdict(Earlier)
     for index, policy in enumerate(policies):
         place = f"policies::{index}"
         calls = any(map(_is_grpc, endpoints[index]))
         if why := _never(policy.match, exclude_scopes, calls=calls):
             yield ConfigProblem(place, f"the policy {policy.name} never matches: {why}")
-        elif by := _shadowing(index, policies, endpoints):
+        elif by := earlier[policy.event_name].taking_all_of(policy, endpoints[index]):
             names = " and ".join(policies[earlier].name for earlier in by)
             yield ConfigProblem(
                 place,
                 f"the policy {policy.name} never bills: {names} stands before it, has the same event_name "
                 f"{policy.event_name}, and takes all of its requests; put {policy.name} first, or narrow the other",
             )
+        earlier[policy.event_name].add(index, policy, endpoints[index])
         yield from _source_remarks(policy, endpoints[index], place)
 
 
@@ -133,53 +137,3 @@ def _never(match: MatchConfig, exclude_scopes: Sequence[str], *, calls: bool) ->
     if match.service and named and not set(match.service) & set(named):
         return "match::service and match::attributes ask for different services"
     return None
-
-
-def _shadowing(index: int, policies: Sequence[PolicyConfig], endpoints: list[list[AnyEndpoint]]) -> list[int] | None:
-    """The earlier policies that together take every request of this one, or None."""
-    policy = policies[index]
-    earlier = [
-        number
-        for number in range(index)
-        if policies[number].event_name == policy.event_name and _implies(policy.match, policies[number].match)
-    ]
-    by: set[int] = set()
-    for endpoint in endpoints[index]:
-        for method in (endpoint.methods if isinstance(endpoint, Endpoint) else None) or {None}:
-            taker = next((one for one in earlier if any(_covers(e, endpoint, method) for e in endpoints[one])), None)
-            if taker is None:
-                return None
-            by.add(taker)
-    return sorted(by)
-
-
-def _implies(narrow: MatchConfig, wide: MatchConfig) -> bool:
-    """Whether every request that meets `narrow` meets `wide`."""
-    if wide.condition is not None and wide.condition != narrow.condition:
-        return False
-    pairs = [(wide.service, narrow.service), (wide.scope, narrow.scope), (wide.host, narrow.host)]
-    pairs += [(texts, narrow.attributes.get(key)) for key, texts in wide.attributes.items()]
-    return all(ours is None or (theirs is not None and set(theirs) <= set(ours)) for ours, theirs in pairs)
-
-
-def _covers(wide: AnyEndpoint, narrow: AnyEndpoint, method: str | None) -> bool:
-    if isinstance(narrow, CallEndpoint):
-        return covers(wide, narrow)
-    if isinstance(wide, CallEndpoint):
-        return False
-    if wide.methods and method not in wide.methods:
-        return False
-    for index, segment in enumerate(wide.segments):
-        if segment.part is Part.REST:
-            return True
-        if index >= len(narrow.segments) or not _covers_segment(segment, narrow.segments[index]):
-            return False
-    return len(wide.segments) == len(narrow.segments)
-
-
-def _covers_segment(wide: Segment, narrow: Segment) -> bool:
-    if narrow.part is Part.REST:
-        return False
-    if wide.part is Part.ONE:
-        return narrow.part is Part.ONE or narrow.text != ""
-    return narrow == wide
