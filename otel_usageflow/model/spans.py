@@ -1,11 +1,13 @@
 """Reading an export request: resources, scopes and spans, of which only what billing needs is decoded."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from google.protobuf.message import DecodeError
 
 from otel_usageflow.errors import InvalidData
-from otel_usageflow.proto.spans.v1.spans_pb2 import Request, Span
+from otel_usageflow.model.attributes import Found
+from otel_usageflow.proto.spans.v1.spans_pb2 import Request
 
 SERVER: Final = 2
 """`SpanKind` of the side of a call that serves it."""
@@ -18,6 +20,58 @@ LATEST_NS: Final = 2**63 - 1
 
 _NO_SPAN = bytes(8)
 _NO_TRACE = bytes(16)
+
+
+class Span(Protocol):
+    """The fields of a span that billing reads, under OTLP's names. Numbers are unsigned, as on the wire."""
+
+    @property
+    def trace_id(self) -> bytes: ...
+    @property
+    def span_id(self) -> bytes: ...
+    @property
+    def trace_state(self) -> bytes: ...
+    @property
+    def parent_span_id(self) -> bytes: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def start_time_unix_nano(self) -> int: ...
+    @property
+    def end_time_unix_nano(self) -> int: ...
+    @property
+    def attributes(self) -> Sequence[bytes]:
+        """All of them, each a serialized `KeyValue`."""
+
+    @property
+    def dropped_attributes_count(self) -> int: ...
+    @property
+    def flags(self) -> int: ...
+
+
+Said = bytes | tuple[bytes, ...]
+"""What a span or a resource says where it matters; see `ReadSpan.said`."""
+
+
+class ReadSpan(Span, Protocol):
+    """A span of which the wanted attributes are known; see `reader.py`."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether its ids identify it, and its parent's has the size of one or is missing."""
+
+    def said(self, keys: frozenset[str], /) -> Said | None:
+        """What it says under these keys, which are wanted ones; None where only `find` tells.
+
+        Two spans that were read by one reader and say the same bytes have the same attributes under these keys.
+        """
+
+    def find(self) -> Found:
+        """The wanted attributes.
+
+        Raises:
+            InvalidData: one is no `KeyValue`.
+        """
 
 
 def decode_request(payload: bytes) -> Request:

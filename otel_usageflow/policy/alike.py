@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
+from otel_usageflow.model.spans import Said
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import Origin
 
@@ -70,7 +71,7 @@ class Budget:
         with self._lock:
             self._scenes.add(scenes)
 
-    def grants(self, said: "Said") -> bool:
+    def grants(self, said: Said) -> bool:
         """Whether what is known of these attributes may be remembered; then it will be."""
         size = len(said) if isinstance(said, bytes) else sum(map(len, said))
         if size > LONGEST:
@@ -82,10 +83,6 @@ class Budget:
                 for scenes in self._scenes:
                     scenes.forget()
         return True
-
-
-Said = bytes | tuple[bytes, ...]
-"""What a span or a resource says where it matters; see `Layout.pick`."""
 
 
 @dataclass(slots=True)

@@ -6,9 +6,9 @@ from typing import Final
 
 from otel_usageflow.model.arrivals import Arrivals
 from otel_usageflow.model.attributes import Found, read
+from otel_usageflow.model.spans import Span
 from otel_usageflow.policy.sampling import weight
 from otel_usageflow.policy.trace_ids import MOST
-from otel_usageflow.proto.spans.v1.spans_pb2 import Span
 
 SDK_PROCESS: Final = "otel_usageflow.sdk.process"
 """Resource attribute of `otel_usageflow.sdk`: a random name for the process."""

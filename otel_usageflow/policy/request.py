@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from otel_usageflow.model.attributes import Found, Value, read
+from otel_usageflow.model.spans import Span
 from otel_usageflow.policy import http
-from otel_usageflow.proto.spans.v1.spans_pb2 import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from otel_usageflow.model.attributes import Found
+from otel_usageflow.model.spans import Span
 from otel_usageflow.policy import graphql, grpc, http
 from otel_usageflow.policy.alike import NO_REQUEST, Decision, Scene, Step
 from otel_usageflow.policy.calls import CallTable, Protocol
@@ -14,7 +15,6 @@ from otel_usageflow.policy.match import Selection, holds
 from otel_usageflow.policy.paths import Leaf, PathTree
 from otel_usageflow.policy.policy import Policy
 from otel_usageflow.policy.request import GrpcCall, HttpRequest
-from otel_usageflow.proto.spans.v1.spans_pb2 import Span
 
 
 class Routes:

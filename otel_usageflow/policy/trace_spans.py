@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_usageflow.model.attributes import Wanted
-from otel_usageflow.model.spans import PARENT_KNOWN, PARENT_REMOTE, SERVER, ended_ns, has_valid_ids, parent_of
+from otel_usageflow.model.spans import PARENT_KNOWN, PARENT_REMOTE, SERVER, Span, ended_ns, has_valid_ids, parent_of
 from otel_usageflow.model.usage import Quantity, TraceSpan, UsageBatch
 from otel_usageflow.policy.request import Origin
 from otel_usageflow.policy.tokens import ABSENT, Summand
-from otel_usageflow.proto.spans.v1.spans_pb2 import Span
 
 CONSUMER: Final = 5
 """`SpanKind` of the side of a queue that takes a message off it."""

@@ -15,6 +15,7 @@ from otel_usageflow.model.spans import (
     PARENT_KNOWN,
     PARENT_REMOTE,
     SERVER,
+    Span,
     decode_request,
     ended_ns,
     has_valid_ids,
@@ -28,7 +29,7 @@ from otel_usageflow.policy.discovery.doubles import Doubles, Report
 from otel_usageflow.policy.discovery.endpoints import Endpoints
 from otel_usageflow.policy.discovery.facts import HEADERS, Fact, Facts, Place, of_path
 from otel_usageflow.policy.text import MAX_USER_LENGTH, plain_text
-from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans, Span
+from otel_usageflow.proto.spans.v1.spans_pb2 import ResourceSpans
 
 MOST_PLACES: Final = 400
 MOST_WAITING: Final = 5_000

@@ -1,0 +1,71 @@
+"""Compiles `otel_usageflow/model/_reader.c` when the package is installed, where there is a compiler.
+
+Where there is none, or it fails, the package is installed without it and reads spans in plain Python, which is slower
+and nothing else. `OTEL_USAGEFLOW_PLAIN=1` leaves it out on purpose.
+"""
+
+import os
+import shlex
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("otel_usageflow/model/_reader.c")
+WARNINGS = (
+    "-O2",
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",
+    "-Wno-cast-function-type",
+    "-Wno-missing-field-initializers",
+)
+
+
+class CompiledReader(BuildHookInterface[Any]):
+    """Adds the compiled reader to the wheel; for an editable install it is put beside its source."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile; called before the wheel is put together."""
+        if os.environ.get("OTEL_USAGEFLOW_PLAIN", "") == "1":
+            return
+        target = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX") or ".so")
+        try:
+            self._compile(Path(self.root), target)
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", "") or error
+            self.app.display_warning(
+                f"{SOURCE} was not compiled; spans are read in plain Python, more slowly: {said}"
+            )
+            return
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        build_data["artifacts"].append(str(target))
+
+    @staticmethod
+    def _compile(root: Path, target: Path) -> None:
+        """Compile as this Python itself was, into a file of its own first: the old one may be in use.
+
+        Raises:
+            OSError: there is no compiler.
+            subprocess.CalledProcessError: it fails.
+        """
+        compiler, flags, linker = (
+            shlex.split(sysconfig.get_config_var(name) or "") for name in ("CC", "CCSHARED", "LDSHARED")
+        )
+        made = root / f"{target}.new"
+        included = f"-I{sysconfig.get_paths()['include']}"
+        machine_code = made.with_suffix(".o")
+        steps = (
+            [*compiler, *flags, *WARNINGS, included, "-c", str(root / SOURCE), "-o", str(machine_code)],
+            [*linker, str(machine_code), "-o", str(made)],
+        )
+        try:
+            for step in steps:
+                subprocess.run(step, check=True, capture_output=True, text=True)
+            made.replace(root / target)
+        finally:
+            for left in (made, machine_code):
+                left.unlink(missing_ok=True)
