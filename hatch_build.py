@@ -14,14 +14,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SOURCE = Path("otel_usageflow/model/_reader.c")
-WARNINGS = (
-    "-O2",
-    "-Wall",
-    "-Wextra",
-    "-Wno-unused-parameter",
-    "-Wno-cast-function-type",
-    "-Wno-missing-field-initializers",
-)
+OPTIONS = ("-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-cast-function-type")
 
 
 class CompiledReader(BuildHookInterface[Any]):
@@ -33,39 +26,38 @@ class CompiledReader(BuildHookInterface[Any]):
             return
         target = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX") or ".so")
         try:
-            self._compile(Path(self.root), target)
+            _compile(Path(self.root) / SOURCE, Path(self.root) / target)
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", "") or error
-            self.app.display_warning(
-                f"{SOURCE} was not compiled; spans are read in plain Python, more slowly: {said}"
-            )
+            self.app.display_warning(f"{SOURCE} was not compiled; spans are read in plain Python, slower: {said}")
             return
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         build_data["artifacts"].append(str(target))
 
-    @staticmethod
-    def _compile(root: Path, target: Path) -> None:
-        """Compile as this Python itself was, into a file of its own first: the old one may be in use.
 
-        Raises:
-            OSError: there is no compiler.
-            subprocess.CalledProcessError: it fails.
-        """
-        compiler, flags, linker = (
-            shlex.split(sysconfig.get_config_var(name) or "") for name in ("CC", "CCSHARED", "LDSHARED")
-        )
-        made = root / f"{target}.new"
-        included = f"-I{sysconfig.get_paths()['include']}"
-        machine_code = made.with_suffix(".o")
-        steps = (
-            [*compiler, *flags, *WARNINGS, included, "-c", str(root / SOURCE), "-o", str(machine_code)],
-            [*linker, str(machine_code), "-o", str(made)],
-        )
-        try:
-            for step in steps:
-                subprocess.run(step, check=True, capture_output=True, text=True)
-            made.replace(root / target)
-        finally:
-            for left in (made, machine_code):
-                left.unlink(missing_ok=True)
+def _compile(source: Path, target: Path) -> None:
+    """Compile as this Python itself was; into a file of its own first, because the old one may be in use.
+
+    Raises:
+        OSError: there is no compiler.
+        subprocess.CalledProcessError: it fails.
+    """
+    made = target.with_name(f"{target.name}.new")
+    code = target.with_name(f"{target.name}.o")
+    included = f"-I{sysconfig.get_paths()['include']}"
+    steps = (
+        [*_words("CC"), *_words("CCSHARED"), *OPTIONS, included, "-c", str(source), "-o", str(code)],
+        [*_words("LDSHARED"), str(code), "-o", str(made)],
+    )
+    try:
+        for step in steps:
+            subprocess.run(step, check=True, capture_output=True, text=True)  # noqa: S603  (Python's own settings)
+        made.replace(target)
+    finally:
+        for left in (made, code):
+            left.unlink(missing_ok=True)
+
+
+def _words(setting: str) -> list[str]:
+    return shlex.split(sysconfig.get_config_var(setting) or "")
