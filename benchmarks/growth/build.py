@@ -6,7 +6,10 @@ from pathlib import Path
 import structlog
 
 from growth.all_curves import CURVES
+from growth.upkeep import catch_up
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    CURVES[sys.argv[1]].prepare(Path(sys.argv[3]), int(sys.argv[2]))
+    directory = Path(sys.argv[3])
+    CURVES[sys.argv[1]].prepare(directory, int(sys.argv[2]))
+    catch_up(directory)

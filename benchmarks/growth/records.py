@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from big_ledger import build, index
+from big_ledger import build
 from throughput.customers import BOOK
 
 from growth.curve import Curve
@@ -13,7 +13,6 @@ from otel_usageflow.ledger.charge import DAY
 def prepare(directory: Path, size: int) -> None:
     """Up to the end of yesterday."""
     build(directory, size, int(time.time()) // DAY * DAY, BOOK)
-    index(directory)
 
 
 CURVE = Curve("records", (1_000_000, 5_000_000, 20_000_000), (100_000_000,), prepare)
