@@ -83,7 +83,9 @@ class PolicyEngine:
         self.heaviest = heaviest
         """The largest weight that is believed; None where requests are counted as they arrive."""
         self._routes = Routes(policies)
-        self._reader = Reader(Wanted(self._routes.keys.union(*(policy.span_keys for policy in policies))))
+        self.span_keys = self._routes.keys.union(*(policy.span_keys for policy in policies))
+        """The span attributes that some policy asks for."""
+        self._reader = Reader(Wanted(self.span_keys))
         self._scenes = Scenes(self.policies, Budget())
         self.summed = tuple(policy.summed for policy in policies if policy.summed is not None)
         """What is summed over local traces."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reader_twins import plainly
 from span_builder import NOW, engine, payload, policy, span
 
 from otel_usageflow.policy import alike
@@ -55,15 +56,16 @@ CALLS = st.lists(
 
 
 @given(
+    plain=st.booleans(),
     calls=CALLS,
     chosen=st.sets(st.sampled_from(range(len(POLICIES))), min_size=1),
     limit=st.sampled_from([0, 3_000, 10**9]),
 )
 @settings(max_examples=150, deadline=None)
-def test_memory_changes_no_decision(calls: list[Any], chosen: set[int], limit: int) -> None:
-    """An engine that has seen other requests decides about the next one as one that has seen none."""
+def test_memory_changes_no_decision(plain: bool, calls: list[Any], chosen: set[int], limit: int) -> None:
+    """An engine that has seen other requests decides about the next one as one that has seen none, by each reader."""
     policies = [POLICIES[index] for index in sorted(chosen)]
-    kept = engine(*policies)
+    kept = plainly(engine(*policies)) if plain else engine(*policies)
     kept._scenes = Scenes(kept.policies, Budget(limit))
     for spans, service, scope, resource_user in calls:
         request = payload(

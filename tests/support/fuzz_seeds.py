@@ -47,7 +47,7 @@ def _spans(file: Path) -> Iterator[ExportTraceServiceRequest]:
 def _forms(message: ExportTraceServiceRequest, subject: str) -> Iterator[bytes]:
     if subject in {"json", "recorded"}:
         yield _as_otlp_json(message)
-    if subject in {"evaluate", "recorded"}:
+    if subject in {"evaluate", "reader", "recorded"}:
         yield message.SerializeToString()
 
 

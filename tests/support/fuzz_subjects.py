@@ -11,8 +11,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from fuzz_spans import chosen_requests
+from reader_twins import Twins
 
 from otel_usageflow.errors import InvalidData, Unavailable
+from otel_usageflow.model.reader import COMPILED
 from otel_usageflow.model.recorded import recorded_request
 from otel_usageflow.model.recording import recorded_pieces
 from otel_usageflow.model.usage import Reason, UsageBatch
@@ -140,6 +142,15 @@ def attributes(data: bytes) -> None:
     evaluate(b"".join(chosen_requests(data)))
 
 
+TWINS: Final = Twins(EVERYTHING.span_keys) if COMPILED else None
+
+
+def reader(data: bytes) -> None:
+    """Spans in protobuf, read by both readers, where there are two."""
+    if TWINS is not None:
+        TWINS.check(data)
+
+
 def _check(batch: UsageBatch) -> None:
     for record in (*batch.records, *(request.record for request in batch.trace_requests)):
         assert len(record.trace_id) == 16
@@ -159,6 +170,7 @@ def _check(batch: UsageBatch) -> None:
 
 SUBJECTS: Final[dict[str, Callable[[bytes], None]]] = {
     "evaluate": evaluate,
+    "reader": reader,
     "json": otlp_json,
     "recorded": recorded,
     "attributes": attributes,

@@ -72,7 +72,7 @@ def _found(span: ReadSpan) -> Any:
 def plainly(engine: PolicyEngine) -> PolicyEngine:
     """The same policies, with the plain reader."""
     other = copy.copy(engine)
-    other._reader = Reader(engine._reader._wanted, compiled=False)
+    other._reader = Reader(Wanted(engine.span_keys), compiled=False)
     return other
 
 
