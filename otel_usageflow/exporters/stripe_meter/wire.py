@@ -1,7 +1,7 @@
 """The way to Stripe: the `stripe` package's async client on connections of ours, and what can go wrong on the way."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from decimal import InvalidOperation
 
 import aiohttp
@@ -9,7 +9,7 @@ import stripe
 
 from otel_usageflow.exporters.stripe_meter.access import NotConnected
 from otel_usageflow.exporters.stripe_meter.config import StripeMeterConfig
-from otel_usageflow.exporters.stripe_meter.transport import transport
+from otel_usageflow.exporters.stripe_meter.transport import Transport, transport
 
 
 class UnexpectedAnswer(Exception):
@@ -27,19 +27,32 @@ async def opened(config: StripeMeterConfig) -> AsyncIterator[stripe.StripeClient
     Raises:
         StartError: the environment names a proxy or certificates that cannot be used.
     """
+    async with way(config) as http:
+        yield client(config, http)
+
+
+def way(config: StripeMeterConfig) -> AbstractAsyncContextManager[Transport]:
+    """The way to Stripe for as long as the block lasts; raises as `opened` does."""
+    return transport(_bases(config).values(), config.timeout.total_seconds())
+
+
+def client(config: StripeMeterConfig, http: stripe.HTTPClient) -> stripe.StripeClient:
+    """The package's client on a way, which makes one attempt only."""
     stripe.enable_telemetry = False
-    bases = {
+    return stripe.StripeClient(
+        config.api_key.get_secret_value(),
+        base_addresses=_bases(config),  # type: ignore[arg-type]
+        max_network_retries=0,
+        http_client=http,
+    )
+
+
+def _bases(config: StripeMeterConfig) -> dict[str, str]:
+    return {
         "api": config.endpoints.api.rstrip("/"),
         "meter_events": config.endpoints.meter_events.rstrip("/"),
         "connect": config.endpoints.connect.rstrip("/"),
     }
-    async with transport(bases.values(), config.timeout.total_seconds()) as http:
-        yield stripe.StripeClient(
-            config.api_key.get_secret_value(),
-            base_addresses=bases,  # type: ignore[arg-type]
-            max_network_retries=0,
-            http_client=http,
-        )
 
 
 REMEDY = "is exporters::stripe_meter::endpoints right, and is there a proxy in between?"
