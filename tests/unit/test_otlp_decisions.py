@@ -1,4 +1,4 @@
-"""The otlp receiver's decisions: statuses, admission, decompression, configuration, what is logged."""
+"""The otlp receiver's decisions: statuses, decompression, configuration, what is logged."""
 
 import gzip
 import zlib
@@ -16,7 +16,6 @@ from otel_usageflow import errors
 from otel_usageflow.config.types import HostPort
 from otel_usageflow.errors import ConsumeError, InvalidData, TooLarge, Unavailable
 from otel_usageflow.receivers.otlp import FACTORY
-from otel_usageflow.receivers.otlp.admission import Admission
 from otel_usageflow.receivers.otlp.config import OtlpConfig
 from otel_usageflow.receivers.otlp.encoding import decoder
 from otel_usageflow.receivers.otlp.grpc import server_options
@@ -73,27 +72,6 @@ def test_both_forms_of_the_delay_agree(seconds: float) -> None:
 def test_long_messages_are_cut() -> None:
     """gRPC trailers have a limited size, and an answer over it would be another error."""
     assert len(refusal(InvalidData("x" * 100_000)).message) <= 1_000
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 120)), max_size=40))
-def test_admission_never_exceeds_its_limit_but_for_one_alone(steps: list[tuple[int, int]]) -> None:
-    """The bytes held are what was granted; only a request that is alone may be larger than the limit."""
-    admission = Admission(100)
-    leases = [admission.lease() for _ in range(4)]
-    held = [0] * 4
-    for which, size in steps:
-        try:
-            leases[which].resize(size)
-        except Unavailable:
-            assert sum(held) - held[which] + size > 100
-            assert sum(held) - held[which] > 0
-        else:
-            held[which] = size
-        assert admission.in_flight == sum(held)
-        assert admission.in_flight <= 100 or sum(each > 0 for each in held) == 1
-    for lease in leases:
-        lease.__exit__(None, None, None)
-    assert admission.in_flight == 0
 
 
 @given(st.binary(max_size=300), st.sampled_from(["gzip", "deflate", "identity", ""]), st.integers(0, 300))
@@ -181,6 +159,8 @@ def test_keepalive_becomes_channel_arguments() -> None:
     assert options == {
         "grpc.so_reuseport": 0,
         "grpc.max_receive_message_length": 64 * 2**20,
+        "grpc.http2.bdp_probe": 0,
+        "grpc.http2.lookahead_bytes": 64 * 2**10,
         "grpc.max_concurrent_streams": 7,
         "grpc.max_connection_age_ms": 300_000,
         "grpc.keepalive_time_ms": 30_000,

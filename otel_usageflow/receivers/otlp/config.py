@@ -110,8 +110,9 @@ class Protocols(ConfigModel):
 class Admission(ConfigModel):
     """How much the receiver takes in at once before it asks clients to come back."""
 
-    request_limit_mib: Annotated[int, Field(ge=1)] = 256
-    """The requests in flight on all transports together, in MiB after decompression."""
+    request_limit_mib: Annotated[int, Field(ge=1)] = 32
+    """The requests in flight on all transports together, in MiB after decompression, and 32 KiB for each. The service
+    takes some three times that while it works on them. About as much as it commits in half a second."""
 
 
 class OtlpConfig(ConfigModel):

@@ -5,6 +5,7 @@ exporter retries no other form. An exception that left a handler would reach the
 would drop the spans, so none does.
 """
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from datetime import timedelta
@@ -25,6 +26,8 @@ from otel_usageflow.receivers.otlp.tls import grpc_credentials
 from otel_usageflow.receivers.otlp.unexpected import UnexpectedErrors
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+_AHEAD = 64 * 1024
+"""Bytes of a request that are taken before it is admitted. One that is admitted has as much room as it needs."""
 
 
 def server_options(config: Grpc) -> list[tuple[str, int]]:
@@ -33,6 +36,9 @@ def server_options(config: Grpc) -> list[tuple[str, int]]:
         # On by default on Linux: a second process would bind the same port and take a share of the connections.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", config.max_recv_msg_size_mib * 1024 * 1024),
+        # Otherwise gRPC lets clients send 4 MiB of a request that was not admitted yet.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", _AHEAD),
     ]
     if config.max_concurrent_streams is not None:
         options.append(("grpc.max_concurrent_streams", config.max_concurrent_streams))
@@ -106,15 +112,19 @@ class GrpcServer:
             await self._server.stop(self._grace)
             self._server = None
 
-    async def _export(self, payload: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+    async def _export(self, _messages: object, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
         try:
             caller = None
             if self._authenticator is not None:
                 caller = self._authenticator.authenticate(_headers(context.invocation_metadata()))
-            if not payload:
-                return b""  # a request without a single span
             with self._admission.lease() as lease:
-                lease.resize(len(payload))
+                lease.expect()
+                payload: Any = await context.read()
+                if payload is grpc.aio.EOF:
+                    raise asyncio.CancelledError  # gRPC has answered already, or there is nobody to answer
+                if not payload:
+                    return b""  # a request without a single span
+                lease.arrived(len(payload))
                 consumed = await (self._consume(payload) if caller is None else self._consume(payload, caller))
             return response(consumed).SerializeToString()
         except Exception as error:  # noqa: BLE001  (whatever it is, the client must keep its spans)
@@ -128,10 +138,14 @@ class GrpcServer:
 
 
 class _Traces(grpc.GenericRpcHandler):
-    """Routes the one method there is, without a (de)serializer: the handler gets and gives bytes."""
+    """Routes the one method there is, without a (de)serializer: the handler gets and gives bytes.
+
+    To gRPC it is one that takes a stream, of which it reads one message: it would read that of a unary method before
+    the handler is asked, however many there are.
+    """
 
     def __init__(self, export: Any) -> None:
-        self._handler: Any = grpc.unary_unary_rpc_method_handler(export)
+        self._handler: Any = grpc.stream_unary_rpc_method_handler(export)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for a method, or None for UNIMPLEMENTED."""
