@@ -31,6 +31,7 @@ from growth.table import HEADS, print_point, print_table
 RESULTS = Path(__file__).parent.parent / "results"
 SPANS = 512
 _WARM = 3.0
+_TELL = 5.0
 
 
 def _arguments() -> argparse.Namespace:
@@ -83,7 +84,8 @@ async def measure(curve: Curve, size: int, directory: Path, arguments: argparse.
     await _build(curve, size, directory / "ledger")
     async with service(curve.customers(size), curve.policies(size), directory) as server:
         load = Load("grpc", server.ports["grpc"], SPANS, 4, 4, arguments.seconds, _WARM, arguments.rate)
-        load.users, load.pool = curve.users(size), curve.pool
+        load.users, load.pool, load.even = curve.users(size), curve.pool, curve.even
+        at_start = server.watched.peak()
         found = await measured(server, load)
         _records, kept = server.disk()
     return Point(
@@ -92,7 +94,7 @@ async def measure(curve: Curve, size: int, directory: Path, arguments: argparse.
         found.cpu_per_million,
         found.p50,
         found.p99,
-        found.peak_memory,
+        max(at_start, found.peak_memory),
         server.start,
         kept,
         found.calls_per_second,
@@ -107,10 +109,27 @@ async def _build(curve: Curve, size: int, ledger: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *python("growth.build", curve.name, str(size), str(ledger)), stdout=asyncio.subprocess.DEVNULL
     )
-    if await process.wait():
-        sys.exit(f"the ledger of {size:,} {curve.name} could not be built")
-    if (took := time.perf_counter() - began) > 10:
-        print(f"  built in {took:.0f} s", flush=True)
+    telling = asyncio.create_task(_tell(f"{curve.name}, {size:,}", ledger, began))
+    try:
+        if await process.wait():
+            sys.exit(f"the ledger of {size:,} {curve.name} could not be built")
+    finally:
+        telling.cancel()
+    if (took := time.perf_counter() - began) > _TELL:
+        print(f"\r  {curve.name}, {size:,}: built in {took:.0f} s" + " " * 20, flush=True)
+
+
+def _size(ledger: Path) -> int:
+    return sum(file.stat().st_size for file in ledger.glob("ledger.db*"))
+
+
+async def _tell(what: str, ledger: Path, began: float) -> None:
+    """Show that something happens."""
+    while True:
+        await asyncio.sleep(_TELL)
+        kept = _size(ledger)
+        passed = time.perf_counter() - began
+        print(f"\r  {what}: building, {passed:.0f} s, {kept / 2**20:,.0f} MiB", end="", flush=True)
 
 
 if __name__ == "__main__":

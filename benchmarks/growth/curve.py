@@ -31,3 +31,5 @@ class Curve:
     """Users who are customers, the busiest first; usage of the others waits in the ledger."""
     pool: int = 20_000
     """Spans of the load that differ in their user."""
+    even: bool = False
+    """Billable spans have all users in turn, instead of by Zipf."""

@@ -10,11 +10,14 @@ from growth.point import TITLES, Result, read
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+PLOTTED = ("policies", "records", "users", "directory", "quarantine", "backlog")
+
 
 def draw(result: Result, path: Path) -> None:
     """CPU time and the median of acknowledgements, and memory on an axis of its own; a small plot for each curve."""
     figure, places = plt.subplots(2, 3, figsize=(12, 6.4))
-    for axes, (curve, title) in zip(places.flat, TITLES.items(), strict=True):
+    for axes, curve in zip(places.flat, PLOTTED, strict=True):
+        title = TITLES[curve]
         points = [point for point in result.points if point.curve == curve]
         if not points:
             axes.set_title(f"{title}: not measured")

@@ -13,6 +13,7 @@ TITLES = {
     "directory": "customers in the directory",
     "quarantine": "charges in quarantine",
     "backlog": "meter events to be sent",
+    "together": "customers, and as many meter events to be sent, with 100,000 active users",
 }
 
 
@@ -28,6 +29,7 @@ class Point:
     """Until a batch was acknowledged, that is, committed."""
     p99: float
     peak_memory: int
+    """Since the start of the process."""
     start: float
     """From the start of the process until it was ready."""
     ledger: int

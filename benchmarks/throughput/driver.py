@@ -46,6 +46,8 @@ class Load:
     users: int = 100_000
     pool: int = POOL
     """Spans that are prebuilt; their users are all that a load ever meets."""
+    even: bool = False
+    """Billable spans have all users in turn, instead of by Zipf."""
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class Driver:
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        self._pool = Pool(load.seed, load.billable, load.elsewhere, load.users, load.pool)
+        self._pool = Pool(load.seed, load.billable, load.elsewhere, load.users, load.pool, even=load.even)
         self._seen = Seen()
         self._begin = time.perf_counter() + load.warm
         self._end = self._begin + load.seconds

@@ -9,11 +9,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from otel_usageflow.ledger.charge import first_key
 from throughput.process import Watched, python, started
 from throughput.spans import ENDPOINT, EVENT_NAME, FIELD
 
@@ -36,12 +37,17 @@ class Server:
     start: float = 0.0
     """Seconds from its start as a process until it was ready."""
 
+    since: int = field(default_factory=lambda: int(time.time()))
+    """When it was started, unix seconds."""
+
     def disk(self) -> tuple[int, int]:
-        """(records, bytes) of the ledger."""
+        """(records of spans that ended since the start, bytes) of the ledger; counting all of them may take long."""
         if self.ledger is None:
             return 0, 0
         with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as connection:
-            (records,) = connection.execute("SELECT count(*) FROM records").fetchone()
+            (records,) = connection.execute(
+                "SELECT count(*) FROM records WHERE key >= ?", (first_key(self.since),)
+            ).fetchone()
         return records, self.ledger.stat().st_size
 
 

@@ -52,20 +52,33 @@ def user(number: int) -> str:
 
 
 class Pool:
-    """Spans of the mix that is measured: 70 % billable, 20 % of other endpoints, 10 % no requests."""
+    """Spans of the mix that is measured: 70 % billable, 20 % of other endpoints, 10 % no requests.
+
+    With `even`, billable spans have all users in turn, and not some more often than others.
+    """
 
     def __init__(
-        self, seed: int, billable: float = 0.7, elsewhere: float = 0.2, users: int = USERS, size: int = POOL
+        self,
+        seed: int,
+        billable: float = 0.7,
+        elsewhere: float = 0.2,
+        users: int = USERS,
+        size: int = POOL,
+        *,
+        even: bool = False,
     ) -> None:
         chance = random.Random(seed)
         ranks = range(1, users + 1)
         drawn = chance.choices(ranks, cum_weights=list(itertools.accumulate(1 / rank for rank in ranks)), k=size)
+        in_turn = itertools.cycle(ranks)
         self.billable = 0.0
         """How much of the pool is billable, as drawn."""
         self._frames: list[Frame] = []
         for rank in drawn:
             kind = chance.random()
             self.billable += (kind < billable) / size
+            if even and kind < billable:
+                rank = next(in_turn)
             path = ENDPOINT if kind < billable else chance.choice(_ELSEWHERE)
             self._frames.append(_frame(chance, user(rank), path, request=kind < billable + elsewhere))
         self._next = 0
