@@ -6,6 +6,8 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
+# What is compiled when the package is installed, where there is a compiler.
+COMPILED := hatch_build.py $(wildcard otel_usageflow/model/_*.[ch])
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 COMPILE := .venv-lock/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --extra demo \
 	--no-emit-index-url --no-emit-trusted-host --no-emit-find-links
@@ -81,18 +83,18 @@ lock: .venv-lock/.done ## resolve the dependencies again, to the newest; ARGS=--
 		'Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/.demo: requirements/demo.txt pyproject.toml | .venv/bin/python
+.venv/.demo: requirements/demo.txt pyproject.toml $(COMPILED) | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements/demo.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/.dev: requirements/dev.txt pyproject.toml | .venv/bin/python
+.venv/.dev: requirements/dev.txt pyproject.toml $(COMPILED) | .venv/bin/python
 	$(INSTALL) --require-hashes -r requirements/dev.txt
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@ .venv/.demo
 
 # In a place of its own: where atheris cannot be had, nothing else is missing.
-.venv-fuzz/.done: requirements/fuzz.txt pyproject.toml
+.venv-fuzz/.done: requirements/fuzz.txt pyproject.toml $(COMPILED)
 	@test -x .venv-fuzz/bin/python || $(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --only-binary=atheris \
 		--require-hashes -r requirements/fuzz.txt
