@@ -12,4 +12,5 @@ if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     directory = Path(sys.argv[3])
     CURVES[sys.argv[1]].prepare(directory, int(sys.argv[2]))
-    catch_up(directory)
+    if directory.exists():
+        catch_up(directory)
