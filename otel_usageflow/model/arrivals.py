@@ -1,7 +1,8 @@
 """What the spans of a service tell of the requests that did not arrive, or that came twice."""
 
-from collections import Counter
 from dataclasses import dataclass, field
+
+from otel_usageflow.model.tally import Tally
 
 
 @dataclass(slots=True)
@@ -9,7 +10,7 @@ class Arrivals:
     """What was seen of one service. The counts are of SERVER spans, one that is sent again included."""
 
     spans: int = 0
-    entered: Counter[str] = field(default_factory=Counter)
+    entered: Tally[str] = field(default_factory=Tally)
     """Instrumentation scope -> requests that it reported."""
     begun: set[bytes] = field(default_factory=set)
     """Some distinct ids of traces that begin here, 16 bytes each."""
@@ -21,7 +22,7 @@ class Arrivals:
     """Those of them that stand for more than one."""
     stands_for: float = 0.0
     """About how many requests all of `weighed` stand for: an estimate to show, never to bill by."""
-    doubts: Counter[str] = field(default_factory=Counter)
+    doubts: Tally[str] = field(default_factory=Tally)
     """Why a trace state that speaks of sampling cannot be used -> spans."""
     lost: dict[str, int] = field(default_factory=dict)
     """A process that bills with `otel_usageflow.sdk` -> requests that it had to give up since it began."""
@@ -32,4 +33,5 @@ class Arrivals:
         self.weighed += other.weighed
         self.several += other.several
         self.stands_for += other.stands_for
-        self.doubts.update(other.doubts)
+        for cause, count in other.doubts.items():
+            self.doubts[cause] += count

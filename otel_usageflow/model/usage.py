@@ -4,7 +4,6 @@ These are named tuples, not dataclasses, because one is made for every billable 
 dataclass of this size costs four times as much.
 """
 
-from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import NamedTuple
 
 from otel_usageflow.model.arrivals import Arrivals
 from otel_usageflow.model.caller import Caller
+from otel_usageflow.model.tally import Tally
 
 Quantity = int | Decimal
 """An exact amount. Never a float."""
@@ -134,19 +134,19 @@ class UsageBatch:
     spans: int = 0
     requests: int = 0
     unmatched: int = 0
-    unbilled: Counter[tuple[str, str]] = field(default_factory=Counter)
+    unbilled: Tally[tuple[str, str]] = field(default_factory=Tally)
     """(policy, rule that said no) -> requests; the rule is `status`, and in a preview also `request_id`."""
-    failed_conditions: Counter[str] = field(default_factory=Counter)
+    failed_conditions: Tally[str] = field(default_factory=Tally)
     """Policy -> requests of which its condition could say neither true nor false, so that it took them not."""
-    cut_short: Counter[str] = field(default_factory=Counter)
+    cut_short: Tally[str] = field(default_factory=Tally)
     """Policy -> records without a user whose span says that attributes of it were dropped."""
-    redacted: Counter[str] = field(default_factory=Counter)
+    redacted: Tally[str] = field(default_factory=Tally)
     """Policy -> records without a user of which the span has a placeholder in its place."""
     arrivals: dict[str, Arrivals] = field(default_factory=dict)
     """Service -> what its SERVER spans tell of requests that did not arrive."""
     malformed: int = 0
     """Spans without a valid trace or span id: they have no identity, so they cannot be billed once."""
-    others_policies: Counter[str] = field(default_factory=Counter)
+    others_policies: Tally[str] = field(default_factory=Tally)
     """Policy with an account of its own -> requests that fit it and came with the token of another account."""
     caller: Caller | None = None
     """Whose token the request came with. Nothing of it may meet what came with another's, or with none."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from otel_usageflow.model.same_request import Candidate, give_way
+from otel_usageflow.model.tally import Tally
 from otel_usageflow.model.usage import Quantity, UsageBatch, UsageRecord
 from otel_usageflow.policy import grpc, http
 from otel_usageflow.policy.completeness import Finding, findings
@@ -66,9 +67,9 @@ class Preview:
     """(method, route or path) -> requests that matched no policy."""
     missing: list[Finding] = field(default_factory=list)
     """What says that not all requests are in the input."""
-    cut_short: Counter[str] = field(default_factory=Counter)
+    cut_short: Tally[str] = field(default_factory=Tally)
     """Policy -> requests without a user whose spans say that attributes were dropped."""
-    failed_conditions: Counter[str] = field(default_factory=Counter)
+    failed_conditions: Tally[str] = field(default_factory=Tally)
     """Policy -> requests about which its condition failed."""
     seen: dict[str, Counter[str]] = field(default_factory=dict)
     """Policy -> the attribute names that its requests without a user carried."""

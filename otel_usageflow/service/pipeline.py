@@ -1,8 +1,9 @@
 """The way of a request through a pipeline: bytes -> processor -> every exporter -> the receiver's answer."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,7 @@ from otel_usageflow.service.summary import UsageSummary
 IN_A_THREAD = 1024 * 1024
 """Requests over this many bytes are processed in a thread, so that the event loop keeps answering meanwhile."""
 
+_ALL = Consumed()
 _log = structlog.get_logger(__name__)
 
 
@@ -41,9 +43,9 @@ class Pipeline:
         """What decides about a request that begins now, whatever becomes of the policies until it ends."""
         return self._processor.process if self._reloadable is None else self._reloadable.judge()
 
-    async def __call__(self, payload: bytes, caller: Caller | None = None) -> Consumed:
+    def __call__(self, payload: bytes, caller: Caller | None = None) -> Coroutine[Any, Any, Consumed]:
         """Take one request; raises as `take`."""
-        return await self.take(payload, self.judge(), caller)
+        return self.take(payload, self.judge(), caller)
 
     async def take(self, payload: bytes, judge: Judge, caller: Caller | None = None) -> Consumed:
         """Take one request under these policies, of a caller if an authenticator knows one.
@@ -53,7 +55,11 @@ class Pipeline:
                 must not reach a client as a reason to throw its spans away.
         """
         try:
-            batch = await self._process(payload, judge if caller is None else partial(judge, caller=caller))
+            decide = judge if caller is None else partial(judge, caller=caller)
+            if len(payload) > IN_A_THREAD:
+                batch = await asyncio.to_thread(decide, payload, self._now_ns())
+            else:
+                batch = decide(payload, self._now_ns())
             batch.caller = caller
             for exporter in self._exporters:
                 await exporter.export(batch)
@@ -67,17 +73,11 @@ class Pipeline:
         self._summary.add(self.id, batch)
         return consumed(batch)
 
-    async def _process(self, payload: bytes, judge: Judge) -> UsageBatch:
-        received_ns = self._now_ns()
-        if len(payload) > IN_A_THREAD:
-            return await asyncio.to_thread(judge, payload, received_ns)
-        return judge(payload, received_ns)
-
 
 def consumed(batch: UsageBatch) -> Consumed:
     """The answer to a request whose usage is durable."""
     if not batch.malformed:
-        return Consumed()
+        return _ALL
     return Consumed(batch.malformed, f"{batch.malformed} spans have no valid trace or span id and cannot be billed")
 
 

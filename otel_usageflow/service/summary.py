@@ -5,14 +5,16 @@ traffic, the ledger has those of the bill.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from otel_usageflow.component import Measurement
 from otel_usageflow.errors import ConsumeError, InvalidData, Unavailable
 from otel_usageflow.model.usage import Reason, UsageBatch
 
 _REFUSALS: dict[type[ConsumeError], str] = {InvalidData: "invalid_data", Unavailable: "unavailable"}
+Key = TypeVar("Key")
 _SEEN_BY_POLICIES = (Reason.NO_USER, Reason.BAD_QUANTITY)
 
 
@@ -74,21 +76,23 @@ class UsageSummary:
         traffic.requests += batch.requests
         traffic.unmatched += batch.unmatched
         traffic.malformed += batch.malformed
-        traffic.unbilled.update(batch.unbilled)
-        traffic.failed_conditions.update(batch.failed_conditions)
-        traffic.others_policies.update(batch.others_policies)
-        traffic.cut_short.update(batch.cut_short)
-        traffic.redacted.update(batch.redacted)
-        counts = Counter((r.terms.policy, r.reason) for r in batch.records)
-        if batch.trace_requests:
-            waiting = [request.record for request in batch.trace_requests]
-            traffic.waiting.update(record.terms.policy for record in waiting if record.reason is None)
-            counts.update((record.terms.policy, record.reason) for record in waiting if record.reason is not None)
-        for (policy, reason), count in counts.items():
-            if reason is None:
-                traffic.billable[policy] += count
+        _add(traffic.unbilled, batch.unbilled)
+        _add(traffic.failed_conditions, batch.failed_conditions)
+        _add(traffic.others_policies, batch.others_policies)
+        _add(traffic.cut_short, batch.cut_short)
+        _add(traffic.redacted, batch.redacted)
+        billable, quarantined = traffic.billable, traffic.quarantined
+        for record in batch.records:
+            if record.reason is None:
+                billable[record.terms.policy] += 1
             else:
-                traffic.quarantined[policy, reason.value] += count
+                quarantined[record.terms.policy, record.reason.value] += 1
+        for request in batch.trace_requests:
+            record = request.record
+            if record.reason is None:
+                traffic.waiting[record.terms.policy] += 1
+            else:
+                quarantined[record.terms.policy, record.reason.value] += 1
 
     def refuse(self, pipeline: str, error: Exception) -> None:
         """Count one call of which nothing was taken."""
@@ -135,6 +139,11 @@ class UsageSummary:
             for (_policy, reason), count in traffic.quarantined.items():
                 quarantined[reason] += count
         return counts, quarantined
+
+
+def _add(counts: Counter[Key], more: Mapping[Key, int]) -> None:
+    for key, count in more.items():
+        counts[key] += count
 
 
 def _measured(pipeline: str, traffic: _Traffic) -> Sequence[Measurement]:

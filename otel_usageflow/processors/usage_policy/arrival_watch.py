@@ -103,15 +103,14 @@ class ArrivalWatch:
         """Add what one batch says."""
         with self._lock:
             for named, seen in arrivals.items():
-                name = shown(named)
-                if name not in self._services and len(self._services) >= MOST_SERVICES:
-                    name = OTHERS
-                service = self._services.setdefault(name, _Service())
+                service = self._services.get(named) or self._met(named)
                 service.recent.add(seen)
                 self.several += seen.several
-                self.doubts.update(seen.doubts)
-                self._note_lost(service, seen.lost)
-                if name != OTHERS:
+                for cause, count in seen.doubts.items():
+                    self.doubts[cause] += count
+                if seen.lost:
+                    self._note_lost(service, seen.lost)
+                if service is not self._services.get(OTHERS):
                     service.count(seen.entered)
                     service.begun.fill(seen.begun)
                     service.continued.fill(seen.continued)
@@ -159,6 +158,13 @@ class ArrivalWatch:
         with self._lock:
             found = {name: twins(service.entered) for name, service in self._services.items()}
         return {name: two for name, two in found.items() if two is not None}
+
+    def _met(self, named: str) -> _Service:
+        """The service of a name that is not among those known, or not as it is shown."""
+        name = shown(named)
+        if name not in self._services and len(self._services) >= MOST_SERVICES:
+            name = OTHERS
+        return self._services.setdefault(name, _Service())
 
     def _note_lost(self, service: _Service, lost: Mapping[str, int]) -> None:
         for process, number in lost.items():

@@ -10,6 +10,13 @@ from otel_usageflow.component import Consumed
 NOTHING = Consumed()
 
 
+def serialized(consumed: Consumed) -> bytes:
+    """The same as protobuf. Nothing to say is nothing at all, and that is nearly always."""
+    if not consumed.rejected_spans and not consumed.message:
+        return b""
+    return response(consumed).SerializeToString()
+
+
 def response(consumed: Consumed) -> ExportTraceServiceResponse:
     """`partial_success` is left unset when everything was taken and there is nothing to say."""
     if not consumed.rejected_spans and not consumed.message:

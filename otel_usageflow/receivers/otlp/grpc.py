@@ -18,7 +18,7 @@ from otel_usageflow.component import Authenticator, Consumer, Health
 from otel_usageflow.config.types import HostPort
 from otel_usageflow.errors import CannotListen
 from otel_usageflow.receivers.otlp.admission import Admission
-from otel_usageflow.receivers.otlp.answer import response
+from otel_usageflow.receivers.otlp.answer import serialized
 from otel_usageflow.receivers.otlp.config import Grpc
 from otel_usageflow.receivers.otlp.health import HealthService
 from otel_usageflow.receivers.otlp.status import is_expected, refusal
@@ -126,7 +126,7 @@ class GrpcServer:
                     return b""  # a request without a single span
                 lease.arrived(len(payload))
                 consumed = await (self._consume(payload) if caller is None else self._consume(payload, caller))
-            return response(consumed).SerializeToString()
+            return serialized(consumed)
         except Exception as error:  # noqa: BLE001  (whatever it is, the client must keep its spans)
             await self._refuse(error, context)
 
