@@ -21,8 +21,22 @@ def charge_key(meter_id: int, trace_id: bytes, span_id: bytes, ended_ns: int) ->
     A span that is sent again has the same key, whatever way it comes. `ended_ns` is the end as it was on the
     wire, even if it lies in the future.
     """
-    second = min(ended_ns // 1_000_000_000, _LAST_SECOND)
-    return second.to_bytes(4, "big") + trace_id + span_id + meter_id.to_bytes(4, "big")
+    return second_part(ended_ns) + trace_id + span_id + meter_part(meter_id)
+
+
+def second_part(ended_ns: int) -> bytes:
+    """The first part of a key, 4 bytes, which all spans share that end in one second."""
+    return min(ended_ns // 1_000_000_000, _LAST_SECOND).to_bytes(4, "big")
+
+
+def second_of(key: bytes) -> int:
+    """The second of the span's end, of a charge or of the first part of its key."""
+    return int.from_bytes(key[:4], "big")
+
+
+def meter_part(meter_id: int) -> bytes:
+    """The last part of a key, 4 bytes."""
+    return meter_id.to_bytes(4, "big")
 
 
 def trace_of(key: bytes) -> tuple[bytes, bytes]:

@@ -162,19 +162,19 @@ _SERIES = "meter_id = ?1 AND metadata_field = ?2 AND payload = ?3"
 def _new_series(users: str) -> str:
     return (
         "INSERT OR IGNORE INTO series (meter_id, metadata_field, payload, user) "
-        f"SELECT ?1, ?2, ?3, column1 FROM (VALUES {users})"
+        f"SELECT ?1, ?2, ?3, column1 FROM {users}"
     )
 
 
 def _new_policy(users: str) -> str:
     return (
         "INSERT OR IGNORE INTO series_policies "
-        f"SELECT series_id, ?4 FROM (VALUES {users}) CROSS JOIN series ON user = column1 AND {_SERIES}"
+        f"SELECT series_id, ?4 FROM {users} CROSS JOIN series ON user = column1 AND {_SERIES}"
     )
 
 
 def _numbers(users: str) -> str:
-    return f"SELECT user, series_id FROM (VALUES {users}) CROSS JOIN series ON user = column1 AND {_SERIES}"
+    return f"SELECT user, series_id FROM {users} CROSS JOIN series ON user = column1 AND {_SERIES}"
 
 
 def _number(connection: sqlite3.Connection, table: str, column: str, values: Mapping[str, object]) -> int:

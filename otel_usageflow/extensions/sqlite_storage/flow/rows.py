@@ -1,7 +1,8 @@
 """Many rows in one statement, so that SQLite works through them in one go.
 
 `executemany` gives the interpreter's lock back and takes it again for every row. Beside a busy event loop each of
-these takes up to five milliseconds, whatever the row costs.
+these takes up to five milliseconds, whatever the row costs. For the same reason what is left of the rows is not cut
+into pieces that fit, but filled up with empty rows, which the statement does not get to see.
 """
 
 import sqlite3
@@ -10,12 +11,14 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
 
-_SIZES: Final = (256, 64, 16, 4, 1)
-"""Rows of a statement: few different ones, so that SQLite's compiled statements are used again."""
+_MOST: Final = 512
+"""Rows of a statement. Others have a power of two: few different ones, so that SQLite's compiled statements are used
+again."""
 
 
 Statement = Callable[[str], str]
-"""Writes a statement for rows of marks, `(?, ?), (?, ?)`. A function of a module: what it wrote is kept."""
+"""Writes a statement for rows, `(SELECT ...)` with the columns `column1` and so on. A function of a module: what it
+wrote is kept."""
 
 
 def execute_rows(
@@ -26,7 +29,8 @@ def execute_rows(
 ) -> int:
     """Run a statement on rows of one width; return how many rows of the ledger it has changed.
 
-    `constants` are the parameters that come before those of the rows, `?1` and so on.
+    `constants` are the parameters that come before those of the rows, `?1` and so on. Bytes cost less as a bytearray:
+    Python's module asks each value of another type than int, float, str and bytearray how it wants to be stored.
     """
     return sum(cursor.rowcount for cursor in _run(connection, statement, rows, constants))
 
@@ -44,16 +48,16 @@ def select_rows(
 def _run(
     connection: sqlite3.Connection, statement: Statement, rows: Sequence[tuple[Any, ...]], constants: Sequence[Any]
 ) -> Iterator[sqlite3.Cursor]:
-    start = 0
-    for size in _SIZES:
-        while len(rows) - start >= size:
-            text = _written(statement, size, len(rows[0]), len(constants))
-            yield connection.execute(text, (*constants, *chain.from_iterable(rows[start : start + size])))
-            start += size
+    for start in range(0, len(rows), _MOST):
+        some = rows[start : start + _MOST]
+        width, size = len(some[0]), 1 << (len(some) - 1).bit_length()
+        text = _written(statement, size, width, len(constants))
+        empty = (0,) * (width * (size - len(some)))
+        yield connection.execute(text, (*constants, *chain.from_iterable(some), *empty, len(some)))
 
 
 @lru_cache(256)
 def _written(statement: Statement, rows: int, width: int, constants: int) -> str:
-    numbers = range(constants + 1, constants + 1 + rows * width)
-    marks = [f"?{number}" for number in numbers]
-    return statement(", ".join(f"({', '.join(marks[at : at + width])})" for at in range(0, len(marks), width)))
+    marks = [f"?{number}" for number in range(constants + 1, constants + 2 + rows * width)]
+    values = ", ".join(f"({', '.join(marks[at : at + width])})" for at in range(0, rows * width, width))
+    return statement(f"(SELECT * FROM (VALUES {values}) LIMIT {marks[-1]})")
