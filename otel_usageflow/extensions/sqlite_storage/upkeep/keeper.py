@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,8 @@ _log = structlog.get_logger(__name__)
 _PAUSE = 60.0
 """Seconds between two looks for what is to be sealed."""
 _RETRY = 1.0
+_REST = 4
+"""Times the length of a step that is rested after it, where much is to be sealed: a fifth of a core at most."""
 
 
 class AuditKeeper:
@@ -90,8 +93,10 @@ class AuditKeeper:
             pause = _PAUSE
             try:
                 await self._note()
+                began = time.monotonic()
                 while await self.seal_what_is_due():
-                    pass
+                    await asyncio.sleep(_REST * (time.monotonic() - began))
+                    began = time.monotonic()
             except Unavailable:
                 pause = _RETRY
             except (StorageError, sqlite3.Error) as error:
