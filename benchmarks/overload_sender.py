@@ -13,8 +13,10 @@ import random
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
+import aiohttp
 import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
@@ -33,6 +35,7 @@ _RETRYABLE = {
     grpc.StatusCode.DATA_LOSS,
 }
 """RESOURCE_EXHAUSTED only with RetryInfo. Source: OTLP specification, "Failures"."""
+_RETRYABLE_HTTP = {429, 502, 503, 504}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,18 @@ class Plan:
     spans: int = 512
     connections: int = 16
     users: int = 1_000
+    protocol: str = "grpc"
+    """Over `http`, where a connection has one request at a time, there are as many of them as it takes."""
+
+
+class Answer(NamedTuple):
+    """What became of a call."""
+
+    status: str
+    again: bool = False
+    """Whether it may be sent again."""
+    wait: float = 0.0
+    """Seconds that the service asks for."""
 
 
 class Sender:
@@ -59,6 +74,10 @@ class Sender:
             grpc.aio.insecure_channel(f"127.0.0.1:{plan.port}", options=options) for _ in range(plan.connections)
         ]
         self._exports = [channel.unary_unary(EXPORT) for channel in self._channels]
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(TIMEOUT)
+        )
+        self._send = self._over_http if plan.protocol == "http" else self._over_grpc
         self._began = time.perf_counter()
         self.calls: list[tuple[float, float, str, int]] = []
         """Of each call: when it ended, how many seconds it took, its status, which try it was (0 is the first)."""
@@ -77,27 +96,44 @@ class Sender:
         _say("sent")
         for channel in self._channels:
             await channel.close(None)
+        await self._session.close()
         return {"calls": self.calls}
 
     async def _deliver(self, ticket: Ticket) -> None:
         """One batch, until it is taken."""
-        export = self._chance.choice(self._exports)
         tries, pause = 0, _FIRST
         while True:
             began = time.perf_counter()
-            try:
-                await export(self._pool.payload(ticket), timeout=TIMEOUT)
-            except grpc.aio.AioRpcError as error:
-                asked = _asked(error)
-                self._note(began, error.code().name, tries)
-                if error.code() not in _RETRYABLE and asked is None:
-                    raise
-                wait = pause * self._chance.uniform(1 - _JITTER, 1 + _JITTER)
-                await asyncio.sleep(max(wait, asked or 0.0))
-                tries, pause = tries + 1, min(pause * _FACTOR, _MOST)
-            else:
-                self._note(began, "OK", tries)
+            answer = await self._send(self._pool.payload(ticket))
+            self._note(began, answer.status, tries)
+            if answer.status == "OK":
                 return
+            if not answer.again:
+                raise RuntimeError(answer.status)
+            await asyncio.sleep(max(pause * self._chance.uniform(1 - _JITTER, 1 + _JITTER), answer.wait))
+            tries, pause = tries + 1, min(pause * _FACTOR, _MOST)
+
+    async def _over_grpc(self, payload: bytes) -> Answer:
+        try:
+            await self._chance.choice(self._exports)(payload, timeout=TIMEOUT)
+        except grpc.aio.AioRpcError as error:
+            asked = _asked(error)
+            return Answer(error.code().name, error.code() in _RETRYABLE or asked is not None, asked or 0.0)
+        return Answer("OK")
+
+    async def _over_http(self, payload: bytes) -> Answer:
+        url, headers = f"http://127.0.0.1:{self._plan.port}/v1/traces", {"content-type": "application/x-protobuf"}
+        try:
+            async with self._session.post(url, data=payload, headers=headers) as answer:
+                await answer.read()
+                if answer.status == HTTPStatus.OK:
+                    return Answer("OK")
+                again = answer.status in _RETRYABLE_HTTP
+                return Answer(str(answer.status), again, float(answer.headers.get("retry-after", 0)))
+        except TimeoutError:
+            return Answer("DEADLINE_EXCEEDED", again=True)
+        except aiohttp.ClientConnectionError as error:
+            return Answer(type(error).__name__, again=True)
 
     def _note(self, began: float, status: str, tries: int) -> None:
         ended = time.perf_counter()

@@ -160,7 +160,7 @@ def test_keepalive_becomes_channel_arguments() -> None:
         "grpc.so_reuseport": 0,
         "grpc.max_receive_message_length": 64 * 2**20,
         "grpc.http2.bdp_probe": 0,
-        "grpc.http2.lookahead_bytes": 64 * 2**10,
+        "grpc.http2.lookahead_bytes": 32 * 2**10,
         "grpc.max_concurrent_streams": 7,
         "grpc.max_connection_age_ms": 300_000,
         "grpc.keepalive_time_ms": 30_000,

@@ -26,7 +26,7 @@ from otel_usageflow.receivers.otlp.tls import grpc_credentials
 from otel_usageflow.receivers.otlp.unexpected import UnexpectedErrors
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-_AHEAD = 64 * 1024
+_AHEAD = 32 * 1024
 """Bytes of a request that are taken before it is admitted. One that is admitted has as much room as it needs."""
 
 
