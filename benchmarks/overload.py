@@ -7,8 +7,8 @@
 
 First the service is measured: what it takes of batches of 512, all billable, as fast as it answers. Then batches
 come at a pace of their own: half of that, three times that, and half again, each from a sender that retries as OTLP
-says until it is acknowledged. In the end the ledger, the double and the senders have to agree on every span. With ten seconds of overload all of
-it takes two to three minutes, most of them for what clients still hold back: they wait up to 30 seconds before each try.
+says until it is acknowledged. In the end the ledger, the double and the senders have to agree on every span. All of
+it takes some two minutes, most of them for what clients still hold back: they wait up to 30 seconds before a try.
 """
 
 import argparse
