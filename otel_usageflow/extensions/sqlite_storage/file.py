@@ -74,7 +74,8 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
         with closing(_connect_for_reading(path)) as looking:
             _check_owner(looking, path)
             check_opened(looking, path)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        # Statements for many rows are long, and take milliseconds to compile: none of them is to be forgotten.
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5, cached_statements=512)
         try:
             path.chmod(0o600)
             # check_same_thread stays on: a second writing thread would be a bug.

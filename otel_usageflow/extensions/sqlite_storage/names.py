@@ -138,10 +138,10 @@ class Names:
             self._forget_series()
         shared = (meter_id, terms.metadata_field or "", _json(payload), terms.policy)
         rows = [(user,) for user in users]
-        execute_rows(connection, _new_series, rows, shared)
-        execute_rows(connection, _new_policy, rows, shared)
+        execute_rows(connection, _NEW_SERIES, rows, shared)
+        execute_rows(connection, _NEW_POLICY, rows, shared)
         known = self.series_of(meter_id, terms, payload)
-        found = select_rows(connection, _numbers, rows, shared)
+        found = select_rows(connection, _NUMBERS, rows, shared)
         known.update(found)
         self._series_kept += len(found)
 
@@ -156,25 +156,12 @@ def _json(payload: tuple[tuple[str, str], ...]) -> str:
     return json.dumps(dict(payload), sort_keys=True) if payload else ""
 
 
-_SERIES = "meter_id = ?1 AND metadata_field = ?2 AND payload = ?3"
-
-
-def _new_series(users: str) -> str:
-    return (
-        "INSERT OR IGNORE INTO series (meter_id, metadata_field, payload, user) "
-        f"SELECT ?1, ?2, ?3, column1 FROM {users}"
-    )
-
-
-def _new_policy(users: str) -> str:
-    return (
-        "INSERT OR IGNORE INTO series_policies "
-        f"SELECT series_id, ?4 FROM {users} CROSS JOIN series ON user = column1 AND {_SERIES}"
-    )
-
-
-def _numbers(users: str) -> str:
-    return f"SELECT user, series_id FROM {users} CROSS JOIN series ON user = column1 AND {_SERIES}"
+_SERIES = "user = column1 AND meter_id = ?1 AND metadata_field = ?2 AND payload = ?3"
+_NEW_SERIES = """
+INSERT OR IGNORE INTO series (meter_id, metadata_field, payload, user) SELECT ?1, ?2, ?3, column1 FROM given
+"""
+_NEW_POLICY = f"INSERT OR IGNORE INTO series_policies SELECT series_id, ?4 FROM given CROSS JOIN series ON {_SERIES}"
+_NUMBERS = f"SELECT user, series_id FROM given CROSS JOIN series ON {_SERIES}"
 
 
 def _number(connection: sqlite3.Connection, table: str, column: str, values: Mapping[str, object]) -> int:

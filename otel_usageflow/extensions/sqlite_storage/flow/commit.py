@@ -33,32 +33,25 @@ _LARGE = 2**62
 """Whole amounts from here on are stored as text."""
 
 
-def _insert_statement(rows: str) -> str:
-    return f"INSERT OR IGNORE INTO records SELECT *, ?1 FROM {rows}"
-
-
-def _upsert_statement(rows: str) -> str:
-    # A window that was reopened after it had been held is sealed, and takes no more records: its range of commits
-    # must not grow over that of a window that was frozen in the meantime. Only sums that SQLite cannot make exactly
-    # are made by Python.
-    return f"""
-    WITH new (start, series_id, requests, total, last_ns, last_value) AS {rows}
-    INSERT INTO open_windows SELECT ?1, new.start, new.series_id, coalesce(
-      (SELECT first_seq FROM open_windows w
-       WHERE w.length = ?1 AND w.start = new.start AND w.series_id = new.series_id AND sealed = 0), ?2
-    ), ?2, new.requests, new.total, new.last_ns, new.last_value, 0 FROM new WHERE true
-    ON CONFLICT (length, start, series_id, first_seq) DO UPDATE SET
-      last_seq = excluded.last_seq,
-      requests = requests + excluded.requests,
-      total = CASE
-        WHEN typeof(total) = 'integer' AND typeof(excluded.total) = 'integer'
-          AND abs(total + excluded.total) < {_LARGE} THEN total + excluded.total
-        ELSE exact_sum(total, excluded.total) END,
-      last_value = CASE WHEN excluded.last_ns >= last_ns THEN excluded.last_value ELSE last_value END,
-      last_ns = max(last_ns, excluded.last_ns)
-    """
-
-
+_INSERT = "INSERT OR IGNORE INTO records SELECT *, ?1 FROM given"
+# Given are start, series, requests, total, last moment and last value. A window that was reopened after it had been
+# held is sealed, and takes no more records: its range of commits must not grow over that of a window that was frozen
+# in the meantime. Only sums that SQLite cannot make exactly are made by Python.
+_UPSERT = f"""
+INSERT INTO open_windows SELECT ?1, column1, column2, coalesce(
+  (SELECT first_seq FROM open_windows w
+   WHERE w.length = ?1 AND w.start = column1 AND w.series_id = column2 AND sealed = 0), ?2
+), ?2, column3, column4, column5, column6, 0 FROM given WHERE true
+ON CONFLICT (length, start, series_id, first_seq) DO UPDATE SET
+  last_seq = excluded.last_seq,
+  requests = requests + excluded.requests,
+  total = CASE
+    WHEN typeof(total) = 'integer' AND typeof(excluded.total) = 'integer'
+      AND abs(total + excluded.total) < {_LARGE} THEN total + excluded.total
+    ELSE exact_sum(total, excluded.total) END,
+  last_value = CASE WHEN excluded.last_ns >= last_ns THEN excluded.last_value ELSE last_value END,
+  last_ns = max(last_ns, excluded.last_ns)
+"""
 _QUARANTINE = """
 INSERT OR IGNORE INTO quarantine (key, series_id, origin_id, at_ns, quantity, reason, seen, quarantined_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -172,7 +165,7 @@ def _settle_ids(connection: sqlite3.Connection, found: Sorted, seq: int, now: fl
 def _insert(connection: sqlite3.Connection, found: Sorted, seq: int) -> list[Row]:
     """Insert the records that are not there yet, and return those."""
     new = list(found.billable.values())
-    if execute_rows(connection, _insert_statement, new, (seq,)) != len(new):
+    if execute_rows(connection, _INSERT, new, (seq,)) != len(new):
         # This commit's number tells its own rows from those that were there.
         mine = "SELECT 1 FROM records WHERE key = ? AND seq = ?"
         new = [row for row in new if connection.execute(mine, (row[0], seq)).fetchone() is not None]
@@ -205,7 +198,7 @@ def _add_to_windows(connection: sqlite3.Connection, new: Iterable[Row], window: 
     rows = [
         (start, series_id, *sums[series_id]) for start, sums in sorted(windows.items()) for series_id in sorted(sums)
     ]
-    execute_rows(connection, _upsert_statement, rows, (window, seq))
+    execute_rows(connection, _UPSERT, rows, (window, seq))
 
 
 def _resolve_quarantine(connection: sqlite3.Connection, new: Iterable[Row], now: float) -> None:

@@ -6,7 +6,7 @@ into pieces that fit, but filled up with empty rows, which the statement does no
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Final
@@ -16,19 +16,15 @@ _MOST: Final = 512
 again."""
 
 
-Statement = Callable[[str], str]
-"""Writes a statement for rows, `(SELECT ...)` with the columns `column1` and so on. A function of a module: what it
-wrote is kept."""
-
-
 def execute_rows(
     connection: sqlite3.Connection,
-    statement: Statement,
+    statement: str,
     rows: Sequence[tuple[Any, ...]],
     constants: Sequence[Any] = (),
 ) -> int:
     """Run a statement on rows of one width; return how many rows of the ledger it has changed.
 
+    The statement finds them in the table `given`, with the columns `column1` and so on; it has no WITH of its own.
     `constants` are the parameters that come before those of the rows, `?1` and so on. Bytes cost less as a bytearray:
     Python's module asks each value of another type than int, float, str and bytearray how it wants to be stored.
     """
@@ -37,7 +33,7 @@ def execute_rows(
 
 def select_rows(
     connection: sqlite3.Connection,
-    statement: Statement,
+    statement: str,
     rows: Sequence[tuple[Any, ...]],
     constants: Sequence[Any] = (),
 ) -> list[Any]:
@@ -46,7 +42,7 @@ def select_rows(
 
 
 def _run(
-    connection: sqlite3.Connection, statement: Statement, rows: Sequence[tuple[Any, ...]], constants: Sequence[Any]
+    connection: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]], constants: Sequence[Any]
 ) -> Iterator[sqlite3.Cursor]:
     for start in range(0, len(rows), _MOST):
         some = rows[start : start + _MOST]
@@ -57,7 +53,12 @@ def _run(
 
 
 @lru_cache(256)
-def _written(statement: Statement, rows: int, width: int, constants: int) -> str:
-    marks = [f"?{number}" for number in range(constants + 1, constants + 2 + rows * width)]
-    values = ", ".join(f"({', '.join(marks[at : at + width])})" for at in range(0, rows * width, width))
-    return statement(f"(SELECT * FROM (VALUES {values}) LIMIT {marks[-1]})")
+def _written(statement: str, rows: int, width: int, constants: int) -> str:
+    # What has a number is looked up by it while SQLite compiles, one by one. So only the constants have, and for the
+    # rows' parameters to follow them, these stand first.
+    numbered = ", ".join(f"?{number}" for number in range(1, constants + 1)) or "0"
+    row = f"({', '.join('?' * width)})"
+    return (
+        f"WITH constants AS (SELECT {numbered}), "
+        f"given AS (SELECT * FROM (VALUES {', '.join([row] * rows)}) LIMIT ?) {statement}"
+    )
