@@ -28,7 +28,10 @@ def execute_rows(
     `constants` are the parameters that come before those of the rows, `?1` and so on. Bytes cost less as a bytearray:
     Python's module asks each value of another type than int, float, str and bytearray how it wants to be stored.
     """
-    return sum(cursor.rowcount for cursor in _run(connection, statement, rows, constants))
+    before = connection.total_changes  # `rowcount` knows nothing of statements that begin with WITH
+    for _ in _run(connection, statement, rows, constants):
+        pass
+    return connection.total_changes - before
 
 
 def select_rows(
