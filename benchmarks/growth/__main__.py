@@ -49,6 +49,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=10, help="batches a second (10)")
     parser.add_argument("--seconds", type=float, help="measured for each point (20, two windows; quick: 3)")
     parser.add_argument("--scratch", type=Path, help="where ledgers are built; default: a temporary directory")
+    parser.add_argument(
+        "--built",
+        type=Path,
+        metavar="DIRECTORY",
+        help="of ledgers built before by `python -m growth.build CURVE SIZE DIRECTORY/CURVE-SIZE`; they are used up",
+    )
     parser.add_argument("--save", type=Path, metavar="FILE", help="default: benchmarks/results/DATE-growth.json")
     arguments = parser.parse_args()
     arguments.seconds = arguments.seconds or (3 if arguments.quick else 20)
@@ -85,7 +91,11 @@ async def main() -> None:
 
 async def measure(curve: Curve, size: int, directory: Path, arguments: argparse.Namespace) -> Point:
     """One point."""
-    await _build(curve, size, directory / "ledger")
+    built = arguments.built and arguments.built / f"{curve.name}-{size}"
+    if built and built.exists():
+        built.rename(directory / "ledger")
+    else:
+        await _build(curve, size, directory / "ledger")
     async with service(curve.customers(size), curve.policies(size), directory) as server:
         load = Load("grpc", server.ports["grpc"], SPANS, 4, 4, arguments.seconds, _WARM, arguments.rate)
         load.users, load.pool, load.even = curve.users(size), curve.pool, curve.even
