@@ -19,6 +19,7 @@ from otel_usageflow.config.model import Config
 from otel_usageflow.errors import ConfigErrors, ConfigProblem, StartError
 from otel_usageflow.model.clock import SteadyClock
 from otel_usageflow.model.crash_point import reached
+from otel_usageflow.model.reader import COMPILED
 from otel_usageflow.model.usage import Terms
 from otel_usageflow.service.announce import announcement
 from otel_usageflow.service.billing_settings import billing_settings
@@ -74,7 +75,8 @@ class Service:
             ConfigErrors: a component found a mistake in its configuration that only it can see.
         """
         self.health.report(_NAME, "starting")
-        _log.info("starting", version=__version__, pipelines=list(self._config.pipelines))
+        reader = "compiled" if COMPILED else "plain"  # the plain one is slower, and nothing else
+        _log.info("starting", version=__version__, pipelines=list(self._config.pipelines), reader=reader)
         self._remark(self._config)
         await self._open_metrics()
         for id_ in self._extension_order():
