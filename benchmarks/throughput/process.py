@@ -23,8 +23,11 @@ class Watched:
 
     def cpu(self) -> float:
         """CPU seconds since its start, of all threads, in the kernel too."""
-        fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return _seconds(self._proc / "stat")
+
+    def threads(self) -> dict[int, float]:
+        """The same of each thread that runs; that of the process's own number is the main thread."""
+        return {int(task.name): _seconds(task / "stat") for task in (self._proc / "task").iterdir()}
 
     def forget_peak(self) -> None:
         """Let the peak of the memory begin anew."""
@@ -46,6 +49,11 @@ class Watched:
         if not text:
             raise RuntimeError("the process ended before it said anything")
         return text.decode().strip()
+
+
+def _seconds(stat: Path) -> float:
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextlib.asynccontextmanager
