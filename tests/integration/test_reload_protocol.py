@@ -1,13 +1,11 @@
 """A reload with components of any kind: all of them or none, at one moment, and those that cannot are named."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from recording_components import TERMS, Part, PartExporter, PartProcessor, Story, config, until
 from structlog.testing import capture_logs
 
@@ -79,13 +77,6 @@ def other(of: Config, *processors: str) -> Config:
     for id_ in processors:
         parts[id_] = Configured(id_, parts[id_].factory, Settings())
     return replace(of, components={**of.components, Kind.PROCESSOR: parts})
-
-
-@pytest.fixture(autouse=True)
-def _default_logs() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 async def reloaded(story: Story, changed: list[str], **parts: type[Part]) -> list[str]:

@@ -2,10 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 
 import pytest
-import structlog
 from recording_components import TERMS, Part, PartExporter, PartProcessor, Story, config, until
 from structlog.testing import capture_logs
 
@@ -18,13 +16,6 @@ from otel_usageflow.service.run import serve
 from otel_usageflow.service.service import Service
 
 ONE = {"traces": (["in"], "rules", ["out"])}
-
-
-@pytest.fixture(autouse=True)
-def _default_logs() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 class Running:

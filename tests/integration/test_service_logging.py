@@ -4,25 +4,12 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from otel_usageflow.config.model import LogsConfig
 from otel_usageflow.service.logging import configure
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("otel_usageflow")
-    before = root.handlers[:], root.level, ours.level, logging.raiseExceptions
-    yield
-    root.handlers, root.level = before[0], before[1]
-    ours.setLevel(before[2])
-    logging.raiseExceptions = before[3]
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 def written(level: str = "info", encoding: str = "json") -> tuple[io.StringIO, structlog.stdlib.BoundLogger]:
