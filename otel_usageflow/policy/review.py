@@ -50,7 +50,7 @@ def remarks(policies: Sequence[PolicyConfig], exclude_scopes: Sequence[str]) -> 
         if why := _never(policy.match, exclude_scopes, calls=calls):
             yield ConfigProblem(place, f"the policy {policy.name} never matches: {why}")
         elif by := earlier[policy.event_name].taking_all_of(policy, endpoints[index]):
-            names = " and ".join(policies[earlier].name for earlier in by)
+            names = " and ".join(policies[one].name for one in by)
             yield ConfigProblem(
                 place,
                 f"the policy {policy.name} never bills: {names} stands before it, has the same event_name "
