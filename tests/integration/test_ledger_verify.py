@@ -67,6 +67,8 @@ TAMPERED = {
     "an audit entry": "UPDATE audit SET actor = 'nobody' WHERE entry = 2",
     "a removed audit entry": "DELETE FROM audit WHERE entry = 2",
     "quarantine": "UPDATE quarantine SET quantity = 7",
+    "what is pruned": "UPDATE ledger SET pruned_to = 1",
+    "an exporter": "DELETE FROM books",
     "an index": "DROP INDEX unsettled_events",
 }
 

@@ -15,8 +15,9 @@ import pytest
 from billing import batch, record
 from days import counted_by_day, kept_by_day
 from ledgers import METER, Book, book
-from pruning import TestClock, problems, prune, upkeep
+from pruning import TestClock, problems, prune, pruned_to, upkeep
 
+from otel_usageflow.cli import main
 from otel_usageflow.extensions.sqlite_storage import SqliteStorageConfig
 from otel_usageflow.extensions.sqlite_storage.reading.reader import open_reader
 from otel_usageflow.ledger.charge import DAY
@@ -194,6 +195,22 @@ async def test_the_audit_log_tells_each_pass_once(tmp_path: Path) -> None:
     assert told["events"] == events - count(tmp_path, "meter_events")
     assert told["pruned_to"] == START + DAY
     assert told["records"] > 40
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM ledger", "UPDATE ledger SET pruned_to = 1"])
+async def test_a_recovered_ledger_knows_what_was_pruned(tmp_path: Path, damage: str) -> None:
+    """What is gone would be billed a second time if it came once more and nobody knew that it is gone."""
+    async with book(tmp_path) as open_book:
+        await _days(open_book, 4)
+        assert await prune(open_book, START + 5 * DAY, retention=2 * DAY)
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection, connection:
+        connection.execute(damage)
+    assert problems(tmp_path)
+    output = tmp_path / "recovered" / "ledger.db"
+    output.parent.mkdir()
+    assert main(["ledger", "recover", str(tmp_path / "ledger.db"), "--output", str(output)]) == 0
+    assert pruned_to(output.parent) == START + DAY
+    assert problems(output.parent) == []
 
 
 async def test_the_file_gets_smaller(tmp_path: Path) -> None:

@@ -80,14 +80,18 @@ async def test_an_event_with_an_answer_is_in_no_further_call(tmp_path: Path) -> 
         "UPDATE stream_batches SET token = '0000000000000000' WHERE batch_id = 1",
         "UPDATE meter_events SET batch = 1 WHERE event_id = 3",
         "UPDATE meter_events SET batch = 99 WHERE event_id = 3",
+        "UPDATE meter_events SET batch = 1 WHERE event_id = 5",
+        "UPDATE meter_events SET batch = 0 WHERE event_id = 3",
+        "UPDATE meter_events SET batch = 2 WHERE event_id = 2",
         "DELETE FROM stream_batches WHERE batch_id = 2",
     ],
 )
 async def test_a_changed_call_is_found(tmp_path: Path, change: str) -> None:
     """`ledger verify` tells of calls that are not as they were written; a report names nobody by such a call."""
     async with book(tmp_path) as open_book:
-        frozen = await _frozen(open_book, 4)
-        keys = await open_book.ledger.begin_batches([frozen[:2], frozen[2:]], NOON + 11)
+        frozen = await _frozen(open_book, 6)
+        keys = await open_book.ledger.begin_batches([frozen[:2], frozen[2:4]], NOON + 11)
+        await open_book.ledger.begin(frozen[4:5], NOON + 11)
         await open_book.ledger.begin_batches([frozen[:1]], NOON + 12)
     assert problems(tmp_path) == []
     with closing(open_for_commands(tmp_path)) as connection, transaction(connection):

@@ -17,6 +17,7 @@ from typing import Any
 
 from otel_usageflow.extensions.sqlite_storage.proof import audit
 from otel_usageflow.ledger.audit import PRUNED, SEALED, SERVICE, Change
+from otel_usageflow.ledger.charge import DAY
 
 EVERY = 10_000
 """Rows at most under one seal, and meter events after which one is due."""
@@ -53,6 +54,12 @@ _UP_TO = {
     "answers": "SELECT coalesce((SELECT min(event_id) - 1 FROM meter_events WHERE state IN (0, 1)), "
     "(SELECT max(event_id) FROM meter_events))",
 }
+_PRUNED_TO = """
+SELECT coalesce(max(told), 0) FROM (
+  SELECT json_extract(after, '$.pruned_to') AS told FROM audit WHERE action = ? AND json_valid(after)
+  UNION ALL SELECT cutoff FROM pruning)
+WHERE typeof(told) = 'integer' AND told % ? = 0
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,12 @@ def pruned(connection: sqlite3.Connection, after: int = 0) -> list[tuple[int, in
         for _, told in _entries(connection, PRUNED, after)
         if told.get("events")
     ]
+
+
+def pruned_to(connection: sqlite3.Connection) -> int:
+    """The begin of the first day that no pass of pruning, ended or under way, has told to be gone; unix seconds."""
+    (told,) = connection.execute(_PRUNED_TO, (PRUNED, DAY)).fetchone()
+    return int(told)
 
 
 def _left_over(connection: sqlite3.Connection, number: int) -> tuple[Seal, ...]:

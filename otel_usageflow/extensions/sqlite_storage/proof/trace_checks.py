@@ -32,6 +32,8 @@ _RULES = {
     "spans, requests or sums of a trace that is not known": "SELECT count(*) FROM (SELECT trace_no FROM trace_spans "
     "UNION ALL SELECT trace_no FROM trace_requests UNION ALL SELECT trace_no FROM trace_parts) "
     "WHERE trace_no NOT IN (SELECT trace_no FROM traces)",
+    "traces or requests of an exporter that is not known": "SELECT count(*) FROM (SELECT book_id FROM traces "
+    "UNION ALL SELECT book_id FROM trace_requests) WHERE book_id NOT IN (SELECT book_id FROM books)",
     "sums of spans that are not there": "SELECT count(*) FROM trace_parts p WHERE NOT EXISTS "
     "(SELECT 1 FROM trace_spans s WHERE s.trace_no = p.trace_no AND s.span_id = p.span_id)",
 }

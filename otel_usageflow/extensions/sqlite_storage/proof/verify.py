@@ -20,6 +20,7 @@ from otel_usageflow.extensions.sqlite_storage.proof.stream_checks import check_s
 from otel_usageflow.extensions.sqlite_storage.proof.totals import check_totals
 from otel_usageflow.extensions.sqlite_storage.proof.trace_checks import check_traces
 from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
+from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.verification import Head, Progress, Verification
 
 _CHANGED = (
@@ -149,6 +150,10 @@ def _check_ledger(connection: sqlite3.Connection, found: Verification) -> None:
         found.find("audit", "the ledger", "has another id than when it was made", _CHANGED)
     if (copied_seq > 0) > any(action in (COPIED, RECOVERED) for action, _ in told) or max(copied_seq, highest) > seq:
         found.find("audit", "the ledger", "counts other commits than its records and copies", _CHANGED)
+    (pruned_to,) = connection.execute("SELECT pruned_to FROM ledger").fetchone()
+    if pruned_to % DAY or pruned_to < seal.pruned_to(connection):
+        problem = f"is pruned up to second {pruned_to}, which is not what the audit log tells"
+        found.find("audit", "the ledger", problem, _CHANGED)
 
 
 def _check_seals(connection: sqlite3.Connection, found: Verification, progress: Progress) -> None:
