@@ -180,8 +180,8 @@ def _check_last(
     """The last moment is that of a record, or of one that was taken out since, pruned before its window perhaps."""
     after = window.last_ns - window.start * _SECOND
     if not 0 <= after < window.length * _SECOND:
-        wrong = bool(window.requests)
-    elif not real.latest or (window.last_ns == real.latest_ns and _amount(window.last_value) in real.latest):
+        wrong = True
+    elif window.last_ns == real.latest_ns and _amount(window.last_value) in real.latest:
         return
     else:
         wrong = not pruned and not (

@@ -139,18 +139,19 @@ def _check_audit(
 def _check_ledger(connection: sqlite3.Connection, found: Verification) -> None:
     """The ledger's own row says what the audit log says about it."""
     told = connection.execute(
-        "SELECT action, after FROM audit WHERE action IN (?, ?, ?, ?) ORDER BY entry",
+        "SELECT action, at, after FROM audit WHERE action IN (?, ?, ?, ?) ORDER BY entry",
         (CREATED, MIGRATED, COPIED, RECOVERED),
     ).fetchall()
-    named = [json.loads(after).get("ledger_id") for _, after in told]
-    ledger_id, seq, copied_seq, highest = connection.execute(
-        "SELECT ledger_id, seq, copied_seq, (SELECT coalesce(max(seq), 0) FROM records) FROM ledger"
+    named = [json.loads(after).get("ledger_id") for _, _, after in told]
+    copies = [at for action, at, _ in told if action in (COPIED, RECOVERED)]
+    one, ledger_id, seq, copied_seq, copied_at, pruned_to, highest = connection.execute(
+        "SELECT one, ledger_id, seq, copied_seq, copied_at, pruned_to, (SELECT coalesce(max(seq), 0) FROM records) "
+        "FROM ledger"
     ).fetchone()
-    if next((name for name in named if name), ledger_id) != ledger_id:
+    if one != 1 or next((name for name in named if name), ledger_id) != ledger_id:
         found.find("audit", "the ledger", "has another id than when it was made", _CHANGED)
-    if (copied_seq > 0) > any(action in (COPIED, RECOVERED) for action, _ in told) or max(copied_seq, highest) > seq:
+    if copied_at != (copies[-1] if copies else 0) or (copied_seq and not copies) or max(copied_seq, highest) > seq:
         found.find("audit", "the ledger", "counts other commits than its records and copies", _CHANGED)
-    (pruned_to,) = connection.execute("SELECT pruned_to FROM ledger").fetchone()
     if pruned_to % DAY or pruned_to < seal.pruned_to(connection):
         problem = f"is pruned up to second {pruned_to}, which is not what the audit log tells"
         found.find("audit", "the ledger", problem, _CHANGED)
