@@ -393,4 +393,5 @@ TestLedgerModel.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-TestLedgerModel = pytest.mark.timeout(120)(TestLedgerModel)
+# Where it fails, Hypothesis looks for the smallest example for up to five minutes.
+TestLedgerModel = pytest.mark.timeout(600)(TestLedgerModel)

@@ -287,4 +287,5 @@ TestStreamModel.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-TestStreamModel = pytest.mark.timeout(180)(TestStreamModel)
+# Where it fails, Hypothesis looks for the smallest example for up to five minutes.
+TestStreamModel = pytest.mark.timeout(600)(TestStreamModel)
