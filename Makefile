@@ -2,9 +2,9 @@
 .PHONY: help demo test interop fuzz chaos bench bench-compare bench-growth bench-ledger stripe-live lint fmt docs proto captures compatibility lock
 .DEFAULT_GOAL := help
 
-# The first of these that is at least 3.11; `make test PYTHON=/path/to/python` takes another.
+# The first of these that is at least 3.11, or else one that says so; `make test PYTHON=/path/to/python` takes another.
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && exit; done; echo python3)
 BIN := .venv/bin
 # What is compiled when the package is installed, where there is a compiler.
 COMPILED := hatch_build.py $(wildcard otel_usageflow/model/_*.[ch])

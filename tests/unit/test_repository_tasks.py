@@ -1,6 +1,7 @@
 """The Makefile: the tasks that documents name exist, and say what they need."""
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,3 +39,24 @@ def test_an_old_python_is_refused_with_a_remedy(tmp_path: Path) -> None:
     assert made.returncode != 0
     assert "needs Python 3.11 or newer" in made.stderr
     assert "make PYTHON=" in made.stderr
+
+
+def test_a_machine_without_python_is_told_so(tmp_path: Path) -> None:
+    """Where no command is a Python, that is the only thing that is said, and nothing further is tried."""
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("make", "sh"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    made = subprocess.run(
+        [tools / "make", ".venv/bin/python"],
+        cwd=tmp_path,
+        env={"PATH": str(tools)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode != 0
+    assert made.stderr.startswith("otel_usageflow needs Python 3.11 or newer")
+    assert made.stdout == ""
+    assert len(made.stderr.splitlines()) == 2
