@@ -69,6 +69,7 @@ TAMPERED = {
     "quarantine": "UPDATE quarantine SET quantity = 7",
     "what is pruned": "UPDATE ledger SET pruned_to = 1",
     "an exporter": "DELETE FROM books",
+    "the index of traces": "UPDATE trace_slices SET records = records - 128",
     "a copy": "UPDATE ledger SET copied_at = 1",
     "an emptied window": "UPDATE windows SET last_ns = last_ns + 1 WHERE requests = 0",
     "an index": "DROP INDEX unsettled_events",

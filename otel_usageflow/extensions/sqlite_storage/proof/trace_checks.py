@@ -34,6 +34,8 @@ _RULES = {
     "WHERE trace_no NOT IN (SELECT trace_no FROM traces)",
     "traces or requests of an exporter that is not known": "SELECT count(*) FROM (SELECT book_id FROM traces "
     "UNION ALL SELECT book_id FROM trace_requests) WHERE book_id NOT IN (SELECT book_id FROM books)",
+    "parts of the index of traces that are neither begun nor made": "SELECT count(*) FROM trace_slices "
+    "WHERE records < 0 AND (records != -1 OR digest != x'')",
     "sums of spans that are not there": "SELECT count(*) FROM trace_parts p WHERE NOT EXISTS "
     "(SELECT 1 FROM trace_spans s WHERE s.trace_no = p.trace_no AND s.span_id = p.span_id)",
 }
