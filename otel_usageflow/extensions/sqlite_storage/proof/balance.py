@@ -178,16 +178,13 @@ def _check_last(
     connection: sqlite3.Connection, window: Window, real: _Found, found: Verification, *, pruned: bool
 ) -> None:
     """The last moment is that of a record, or of one that was taken out since, pruned before its window perhaps."""
-    after = window.last_ns - window.start * _SECOND
-    if not 0 <= after < window.length * _SECOND:
-        wrong = True
-    elif window.last_ns == real.latest_ns and _amount(window.last_value) in real.latest:
-        return
-    else:
-        wrong = not pruned and not (
-            window.last_ns >= real.latest_ns and (window.last_ns in real.taken_ns or _left_at(connection, window))
-        )
-    if wrong:
+    inside = 0 <= window.last_ns - window.start * _SECOND < window.length * _SECOND
+    is_last = window.last_ns == real.latest_ns and _amount(window.last_value) in real.latest
+    if not inside or not (
+        is_last
+        or pruned
+        or (window.last_ns >= real.latest_ns and (window.last_ns in real.taken_ns or _left_at(connection, window)))
+    ):
         found.find("conservation", _place(window), "names another last moment or value than its records", _LOOK)
 
 

@@ -19,20 +19,16 @@ from otel_usageflow.extensions.sqlite_storage import exact
 from otel_usageflow.extensions.sqlite_storage.file import LEDGER, lock
 from otel_usageflow.extensions.sqlite_storage.header import repaired
 from otel_usageflow.extensions.sqlite_storage.migration import migrate
-from otel_usageflow.extensions.sqlite_storage.proof import seal, trace_remains
+from otel_usageflow.extensions.sqlite_storage.proof import audit, seal, trace_remains
 from otel_usageflow.extensions.sqlite_storage.proof.copies import mark_copy
 from otel_usageflow.extensions.sqlite_storage.proof.output_file import new_file
-from otel_usageflow.ledger.audit import CREATED, MIGRATED, RECOVERED
+from otel_usageflow.ledger.audit import RECOVERED
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.verification import Progress
 
 _DEPTH = 16
 """How often a range with damage in it is halved."""
 _BATCH = 1_000
-_NAMED = """
-SELECT json_extract(after, '$.ledger_id') AS name FROM audit WHERE action IN (?, ?) AND json_valid(after)
-AND typeof(name) = 'text' ORDER BY entry LIMIT 1
-"""
 
 
 @dataclass(slots=True)
@@ -259,7 +255,7 @@ def _go_on_counting(source: sqlite3.Connection, target: sqlite3.Connection, ledg
     (seq,) = target.execute(f"SELECT coalesce(max(seq), 0) FROM ({commits})").fetchone()
     target.execute("INSERT OR IGNORE INTO ledger (one, ledger_id, seq) VALUES (1, ?, ?)", (ledger_id, seq))
     target.execute("UPDATE ledger SET seq = max(seq, ?)", (seq,))
-    target.execute(f"UPDATE ledger SET ledger_id = coalesce(({_NAMED}), ledger_id)", (CREATED, MIGRATED))
+    target.execute("UPDATE ledger SET ledger_id = coalesce(?, ledger_id)", (audit.ledger_id(target),))
     # Usage of before this would not be recognised if it came again. A number that is no begin of a day is damaged.
     told = seal.pruned_to(target)
     target.execute("UPDATE ledger SET pruned_to = max(iif(pruned_to % ?1 = 0, pruned_to, 0), ?2)", (DAY, told))

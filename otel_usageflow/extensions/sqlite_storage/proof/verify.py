@@ -3,7 +3,6 @@
 Nothing is changed. What is damaged so much that a check cannot be made is a finding of that check.
 """
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +18,7 @@ from otel_usageflow.extensions.sqlite_storage.proof.shape import check_shape
 from otel_usageflow.extensions.sqlite_storage.proof.stream_checks import check_stream
 from otel_usageflow.extensions.sqlite_storage.proof.totals import check_totals
 from otel_usageflow.extensions.sqlite_storage.proof.trace_checks import check_traces
-from otel_usageflow.ledger.audit import COPIED, CREATED, MIGRATED, RECOVERED, Entry, first_break
+from otel_usageflow.ledger.audit import COPIED, RECOVERED, Entry, first_break
 from otel_usageflow.ledger.charge import DAY
 from otel_usageflow.ledger.verification import Head, Progress, Verification
 
@@ -138,19 +137,16 @@ def _check_audit(
 
 def _check_ledger(connection: sqlite3.Connection, found: Verification) -> None:
     """The ledger's own row says what the audit log says about it."""
-    told = connection.execute(
-        "SELECT action, at, after FROM audit WHERE action IN (?, ?, ?, ?) ORDER BY entry",
-        (CREATED, MIGRATED, COPIED, RECOVERED),
-    ).fetchall()
-    named = [json.loads(after).get("ledger_id") for _, _, after in told]
-    copies = [at for action, at, _ in told if action in (COPIED, RECOVERED)]
+    copy = connection.execute(
+        "SELECT at FROM audit WHERE action IN (?, ?) ORDER BY entry DESC LIMIT 1", (COPIED, RECOVERED)
+    ).fetchone()
     one, ledger_id, seq, copied_seq, copied_at, pruned_to, highest = connection.execute(
         "SELECT one, ledger_id, seq, copied_seq, copied_at, pruned_to, (SELECT coalesce(max(seq), 0) FROM records) "
         "FROM ledger"
     ).fetchone()
-    if one != 1 or next((name for name in named if name), ledger_id) != ledger_id:
+    if one != 1 or audit.ledger_id(connection) not in (None, ledger_id):
         found.find("audit", "the ledger", "has another id than when it was made", _CHANGED)
-    if copied_at != (copies[-1] if copies else 0) or (copied_seq and not copies) or max(copied_seq, highest) > seq:
+    if copied_at != (copy[0] if copy else 0) or (copied_seq and not copy) or max(copied_seq, highest) > seq:
         found.find("audit", "the ledger", "counts other commits than its records and copies", _CHANGED)
     if pruned_to % DAY or pruned_to < seal.pruned_to(connection):
         problem = f"is pruned up to second {pruned_to}, which is not what the audit log tells"
